@@ -1,0 +1,338 @@
+//! The types of `tatara.dev/v1alpha1`. Doc comments become the config reference and the JSON Schema.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeConfig {
+    /// `tatara.dev/v1alpha1`.
+    pub api_version: String,
+    /// `NodeConfig`.
+    pub kind: String,
+    /// Who this node is.
+    pub metadata: Metadata,
+    /// What is installed where.
+    pub install: Install,
+    /// Network of the installed node; without it every Ethernet link uses DHCP and SLAAC.
+    #[serde(default)]
+    pub network: Network,
+    /// People who may log in, by SSH key only.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// Time servers and time zone.
+    #[serde(default)]
+    pub time: Time,
+    /// CPU isolation, kernel arguments, sysctls, modules.
+    #[serde(default)]
+    pub tuning: Tuning,
+    /// Further files below /etc.
+    #[serde(default)]
+    pub files: Vec<FileEntry>,
+    /// Where failures are reported.
+    #[serde(default)]
+    pub report: Option<Report>,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Host name: lower-case letters, digits and hyphens, dots between labels (RFC 1123), at most 64 bytes (Linux).
+    pub name: String,
+    /// Raised with every change that must not be undone by replaying an older file; a lower one than last accepted is refused.
+    #[serde(default)]
+    pub serial: u64,
+}
+
+/// What is installed where.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Install {
+    /// Raise it to have the node reinstalled at its next boot from network or USB.
+    #[serde(default = "one")]
+    pub generation: u64,
+    /// The release to run.
+    pub release: ReleaseRef,
+    /// Which disk; every condition must hold, and exactly one disk must match.
+    #[serde(default)]
+    pub disk: DiskSelector,
+    /// What may be overwritten.
+    #[serde(default)]
+    pub wipe: Wipe,
+    /// How the installed system is started the first time.
+    #[serde(default)]
+    pub handover: Handover,
+    /// Whether somebody must confirm the wipe plan.
+    #[serde(default)]
+    pub confirm: Confirm,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReleaseRef {
+    /// URL of its release.json; the files are beside it. A relative URL is relative to the config's.
+    pub url: String,
+    /// minisign public key (base64) that must have signed release.json; the signature is at the URL with `.sig` appended.
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+/// Conditions on a disk.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DiskSelector {
+    /// World wide name, exact, as `lsblk -o WWN` shows it.
+    pub wwn: Option<String>,
+    /// Serial number, exact.
+    pub serial: Option<String>,
+    /// Model, a glob.
+    pub model: Option<String>,
+    /// Bus.
+    pub transport: Option<DiskTransport>,
+    /// Smallest size, e.g. `100GiB` or `1TB`.
+    pub min_size: Option<String>,
+    /// Largest size.
+    pub max_size: Option<String>,
+    /// Spinning or not.
+    pub rotational: Option<bool>,
+    /// Device node, e.g. `/dev/nvme0n1`; names can change between boots, so prefer the others.
+    pub path: Option<String>,
+}
+
+/// The bus of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskTransport {
+    /// NVM Express.
+    Nvme,
+    /// Serial ATA.
+    Sata,
+    /// SCSI, RAID controllers included.
+    Scsi,
+    /// Serial attached SCSI.
+    Sas,
+    /// USB.
+    Usb,
+    /// virtio-blk.
+    Virtio,
+    /// SD and eMMC.
+    Mmc,
+}
+
+/// What may be overwritten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wipe {
+    /// Only an empty disk, or an install of ours.
+    #[default]
+    Never,
+    /// Also a disk that holds something else.
+    Foreign,
+}
+
+/// How the installed system is started the first time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Handover {
+    /// By kexec: no second pass through the firmware.
+    #[default]
+    Kexec,
+    /// By a reboot through the firmware.
+    Firmware,
+}
+
+/// Whether somebody must confirm the wipe plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirm {
+    /// Unattended.
+    #[default]
+    None,
+    /// The disk's name is typed twice on a console.
+    Console,
+}
+
+/// Network of the installed node.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Network {
+    /// Interfaces; the first whose `match` holds configures a link.
+    pub interfaces: Vec<Interface>,
+    /// DNS servers beside those from DHCP.
+    pub dns: Vec<IpAddr>,
+    /// Search domains.
+    pub domains: Vec<String>,
+}
+
+/// One interface, rendered as one systemd.network(5) file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Interface {
+    /// A name for it in files and messages; for a VLAN or bond, the name of the link.
+    pub name: String,
+    /// Which links it is for.
+    #[serde(rename = "match")]
+    pub matches: InterfaceMatch,
+    /// DHCPv4.
+    pub dhcp4: bool,
+    /// Router advertisements: SLAAC, and DHCPv6 where they say so.
+    pub ipv6: bool,
+    /// Static addresses with prefix length, `192.0.2.10/24`.
+    pub addresses: Vec<String>,
+    /// Default routers.
+    pub gateways: Vec<IpAddr>,
+    /// Further routes.
+    pub routes: Vec<Route>,
+    /// MTU in bytes, 68 to 65535.
+    pub mtu: Option<u32>,
+    /// Makes it a VLAN on top of another interface.
+    pub vlan: Option<Vlan>,
+    /// Makes it a bond of other interfaces.
+    pub bond: Option<Bond>,
+}
+
+/// Conditions on a link; every one must hold.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InterfaceMatch {
+    /// Permanent MAC address.
+    pub mac: Option<String>,
+    /// Kernel driver, a glob.
+    pub driver: Option<String>,
+    /// Interface name, a glob.
+    pub name: Option<String>,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    /// Destination, `10.0.0.0/8`.
+    pub to: String,
+    /// Router.
+    pub via: IpAddr,
+    /// Metric.
+    #[serde(default)]
+    pub metric: Option<u32>,
+}
+
+/// A VLAN.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vlan {
+    /// Id, 1 to 4094.
+    pub id: u16,
+    /// `name` of the interface below.
+    pub parent: String,
+}
+
+/// A bond.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bond {
+    /// `name`s of its interfaces.
+    pub members: Vec<String>,
+    /// Mode as in systemd.netdev(5), e.g. `802.3ad`, `active-backup`.
+    pub mode: String,
+}
+
+/// Somebody who may log in.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct User {
+    /// Login name: lower-case letter, then letters, digits, `-`, `_`; at most 32 bytes. Not `root`.
+    pub name: String,
+    /// SSH public keys, as in authorized_keys(5).
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// HTTPS URL with further keys, one a line (as GitHub's `https://github.com/NAME.keys`).
+    #[serde(default)]
+    pub keys_url: Option<String>,
+    /// May use sudo without a password.
+    #[serde(default)]
+    pub sudo: bool,
+    /// Login shell.
+    #[serde(default)]
+    pub shell: Option<String>,
+}
+
+/// Time.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Time {
+    /// NTP servers, names or addresses.
+    pub servers: Vec<String>,
+    /// Time zone, e.g. `Asia/Tokyo`; UTC by default.
+    pub zone: Option<String>,
+}
+
+/// CPU isolation, kernel arguments, sysctls, modules.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tuning {
+    /// CPUs for the kernel's and systemd's own work.
+    pub housekeeping: Option<Housekeeping>,
+    /// How the other CPUs are kept free.
+    pub isolation: Isolation,
+    /// Further kernel arguments, each one argument.
+    pub kernel_arguments: Vec<String>,
+    /// Sysctls, `net.ipv4.ip_forward: 1`.
+    pub sysctls: BTreeMap<String, String>,
+    /// Kernel modules to load.
+    pub modules: Vec<String>,
+}
+
+/// Housekeeping CPUs: either a number of cores a NUMA node, or an explicit list.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Housekeeping {
+    /// The first so many cores of every NUMA node, all their threads.
+    #[serde(default)]
+    pub cores_per_numa_node: Option<u32>,
+    /// A CPU list, `0-1,8`.
+    #[serde(default)]
+    pub cpus: Option<String>,
+}
+
+/// How CPUs are isolated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Not at all.
+    #[default]
+    None,
+    /// `isolcpus=managed_irq,…` and `nohz_full=…`: the scheduler still balances.
+    Balanced,
+    /// `isolcpus=domain,managed_irq,…`: only pinned tasks run there.
+    Static,
+}
+
+/// A file below /etc.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileEntry {
+    /// Absolute path below /etc.
+    pub path: String,
+    /// Its text.
+    pub content: String,
+    /// Mode in octal, `"0644"`.
+    #[serde(default)]
+    pub mode: Option<String>,
+}
+
+/// Where failures go.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// HTTPS URL that gets each failure as JSON by POST.
+    pub url: String,
+}

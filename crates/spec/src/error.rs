@@ -1,0 +1,147 @@
+//! Error codes: every failure that a person can meet, with its meaning and what to do about it.
+//!
+//! docs/errors.md is generated from this table; a test holds the two together.
+
+use std::error::Error;
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $meaning:literal $hint:literal;)+) => {
+        /// A stable error code. Codes are never renamed or used again for something else.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of docs/errors.md.
+            pub const ALL: &[Code] = &[$(Code::$variant,)+];
+
+            /// The code as printed, e.g. `E-NET-DHCP`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name,)+ }
+            }
+
+            /// What it means, one sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Code::$variant => $meaning,)+ }
+            }
+
+            /// What to do, one or two sentences.
+            #[must_use]
+            pub fn hint(self) -> &'static str {
+                match self { $(Code::$variant => $hint,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    Internal "E-INTERNAL" "A bug in tatara: a step ended in a way that it must not." "Report it with the console's text; the machine retries by itself.";
+    Panic "E-PANIC" "The worker process ended without saying why." "The machine retries by itself; report the lines above.";
+    Sys "E-SYS" "The kernel refused an operation that should always work." "Read the cause: it names the call, the object and the kernel's error. Old or cut-down kernels are the usual reason.";
+    CmdlineBad "E-CMDLINE" "A tatara or network argument on the kernel command line is wrong." "Correct the argument in the boot script (boot.ipxe, or args.cfg on the USB stick).";
+    Module "E-MODULE" "A driver could not be loaded." "Boot an initramfs that belongs to this kernel; `dmesg` lines above say what the kernel disliked.";
+    NetNoLink "E-NET-LINK" "No network interface has a carrier." "Check cable, switch port and, for new hardware, whether the driver is in the image (`release.json`).";
+    NetNoDevice "E-NET-DEVICE" "No network interface was found, or not the one asked for." "Check `ip=` for the name or MAC, and whether the driver or its firmware is in the image.";
+    NetDhcp "E-NET-DHCP" "No DHCP server answered on any link." "Check the DHCP server and the VLAN of the port, or give a static address with `ip=`.";
+    NetDns "E-NET-DNS" "A host name could not be resolved." "Check the name and the DNS servers that DHCP or `nameserver=` gave; an IP address in the URL avoids DNS.";
+    NetConnect "E-NET-CONNECT" "The server could not be reached." "Check that the server listens on that address and port, and that routers and firewalls let it through.";
+    Clock "E-CLOCK" "The clock could not be set." "Check the NTP server in `tatara.ntp=`, DHCP option 42 or `time.servers`.";
+    TlsUntrusted "E-TLS-UNTRUSTED" "The server's certificate comes from no CA that this machine trusts." "Compare `tatara.ca=` with the pin that the server's operator publishes (`tatara serve` prints it).";
+    TlsName "E-TLS-NAME" "The server's certificate is for another name." "Use a name in the URL that the certificate holds, or issue a certificate with this name.";
+    TlsTime "E-TLS-TIME" "The certificate is not valid at the time this machine believes it is." "Compare the clock and the certificate's dates in the message: set the hardware clock or renew the certificate.";
+    Tls "E-TLS" "The TLS connection could not be made." "TLS 1.2 or 1.3 is needed; check what the server offers.";
+    HttpStatus "E-HTTP-STATUS" "The server answered with an error status." "Check the URL after its placeholders were filled in, as printed, and the server's log.";
+    HttpRedirect "E-HTTP-REDIRECT" "The server redirected to a place that is not trusted." "Redirects must stay on HTTPS; put the final URL into the config.";
+    HttpBody "E-HTTP-BODY" "The answer is not what was asked for: too large, cut off, or a web page." "A captive portal or a proxy may be in between; fetch the URL from another machine and compare.";
+    UrlBad "E-URL" "A URL is not usable." "Use https://; http:// is taken only for files whose digest or signature is checked.";
+    ConfigSyntax "E-CONFIG-SYNTAX" "The config is not valid YAML." "Run `tatara config check FILE`; it shows file, line and column.";
+    ConfigInvalid "E-CONFIG-INVALID" "The config is YAML, but not a valid NodeConfig." "Run `tatara config check FILE`; it shows every fault with file, line and column.";
+    ConfigVersion "E-CONFIG-VERSION" "The config's apiVersion or kind is not known to this release." "Boot a release that knows it, or write the config for `tatara.dev/v1alpha1`.";
+    ConfigSignature "E-CONFIG-SIGNATURE" "The config's signature is missing or wrong." "Sign the file as served (`minisign -Sm FILE -x FILE.sig`) with the key that `tatara.key=` names.";
+    ConfigSerial "E-CONFIG-SERIAL" "The config is older than the one this node accepted last." "Raise `metadata.serial`; a lower one is refused so that an old config cannot be replayed.";
+    ReleaseBad "E-RELEASE" "The release manifest is not usable." "Check `install.release.url`, and that release.json was made by `tatara image build`.";
+    ReleaseSignature "E-RELEASE-SIGNATURE" "The release's signature is missing or wrong." "Publish release.json.sig beside release.json, made with the key that `install.release.key` or `tatara.key=` names.";
+    PayloadDigest "E-PAYLOAD-DIGEST" "A file of the release is not the one that its manifest names." "Upload the release again, all files of one build; a proxy or a bad disk on the server can change bytes too.";
+    PayloadShort "E-PAYLOAD-SHORT" "A file of the release ended too early." "Check its size on the server against release.json.";
+    DiskNone "E-DISK-NONE" "No disk matches `install.disk`." "Compare the selector with the disks in the message; a missing disk may lack its driver, or be the USB stick booted from.";
+    DiskAmbiguous "E-DISK-AMBIGUOUS" "More than one disk matches `install.disk`." "Narrow the selector with wwn, serial, model, transport or size so that one disk is left.";
+    DiskSmall "E-DISK-SMALL" "The disk is too small." "Choose a larger disk; the message says how much is needed.";
+    DiskForeign "E-DISK-FOREIGN" "The disk holds something that is not ours." "If it may be lost, set `install.wipe: foreign`; the message says what was found.";
+    DiskRead "E-DISK-READ" "The disk could not be read." "Look at the kernel's lines about the disk; replace the disk or its cable.";
+    DiskWrite "E-DISK-WRITE" "The disk could not be written." "Look at the kernel's lines about the disk; replace the disk or its cable.";
+    DiskVerify "E-DISK-VERIFY" "What was read back from the disk is not what was written." "The disk lies or is broken: replace it.";
+    DiskReadOnly "E-DISK-READONLY" "The disk is write-protected." "Remove the write protection or choose another disk.";
+    EspFull "E-ESP-FULL" "The EFI system partition has no room for kernel and initramfs." "Reinstall the node, which makes the partition anew; the message says what was needed.";
+    MemoryLow "E-MEMORY" "The machine has too little memory." "Give it the memory that the message names.";
+    KexecFailed "E-KEXEC" "The node's kernel could not be started from this one." "Set `install.handover: firmware`; Secure Boot's lockdown and some firmware forbid kexec.";
+    RootMount "E-ROOT-MOUNT" "The slot's root file system could not be mounted." "Reinstall the node (raise `install.generation`, boot from network or USB).";
+    StateMount "E-STATE-MOUNT" "The state partition could not be mounted." "The file system may need repair; if it may be lost, raise `install.generation` and boot from network or USB.";
+    RootInit "E-ROOT-INIT" "The root has no init that could be started." "The payload is not a tatara root; build it with `tatara image build`.";
+    CpuList "E-CPU-LIST" "A CPU list is wrong." "Write lists as `0-3,8`; every CPU must exist on this machine.";
+    CpuIsolation "E-CPU-ISOLATION" "The isolation asked for is impossible on this machine's CPUs." "Correct `tuning`; the message names the CPUs.";
+    Render "E-RENDER" "A file of the node could not be made from its config." "The message names the file and the cause.";
+    SlotFallback "E-SLOT-FALLBACK" "The slot on trial was not blessed in time; the node went back to the other one." "`tatara-node status` and the journal of the failed boots say what was not healthy.";
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A failure with its code: what was found, said once; causes are linked, not repeated.
+#[derive(Debug)]
+pub struct Fault {
+    /// The stable code.
+    pub code: Code,
+    /// What was being done or was found, and what was expected; no trailing full stop.
+    pub message: String,
+    /// The cause, if another error is behind it.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// A failure without a cause of its own.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), source: None }
+    }
+
+    /// A failure caused by another error.
+    #[must_use]
+    pub fn caused(
+        code: Code,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { code, message: message.into(), source: Some(source.into()) }
+    }
+
+    /// The whole chain on one line: `message: cause: cause of the cause`.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|e| e as &(dyn Error + 'static))
+    }
+}

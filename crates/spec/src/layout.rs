@@ -1,0 +1,133 @@
+//! The disk layout: partition numbers, labels, types and sizes.
+//!
+//! Type GUIDs are those of the [Discoverable Partitions Specification][dps] where it has one.
+//!
+//! [dps]: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
+
+/// Bytes in a MiB.
+pub const MIB: u64 = 1024 * 1024;
+
+/// Partitions start on multiples of this: the erase block of common flash, and what parted and sfdisk use.
+pub const ALIGNMENT_BYTES: u64 = MIB;
+
+/// One partition that every installed disk has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionSpec {
+    /// Number in the table, from 1.
+    pub number: u32,
+    /// GPT partition name; also how a disk of ours is recognised.
+    pub label: &'static str,
+    /// GPT partition type.
+    pub type_guid: &'static str,
+    /// Size in bytes; 0 takes what is left of the disk.
+    pub bytes: u64,
+}
+
+/// GRUB's core image on BIOS machines (`BIOS boot partition`, GRUB manual, section "BIOS installation").
+pub const BIOS: PartitionSpec = PartitionSpec {
+    number: 1,
+    label: "tatara-bios",
+    type_guid: "21686148-6449-6E6F-744E-656564454649",
+    bytes: MIB,
+};
+/// EFI system partition: boot loader, kernels and initramfs of both slots, grubenv.
+pub const ESP: PartitionSpec = PartitionSpec {
+    number: 2,
+    label: "tatara-esp",
+    type_guid: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+    bytes: 512 * MIB,
+};
+/// Root slot a (x86-64 root).
+pub const ROOT_A: PartitionSpec = PartitionSpec {
+    number: 3,
+    label: "tatara-root-a",
+    type_guid: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+    bytes: ROOT_SLOT_BYTES,
+};
+/// Root slot b (x86-64 root).
+pub const ROOT_B: PartitionSpec = PartitionSpec {
+    number: 4,
+    label: "tatara-root-b",
+    type_guid: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+    bytes: ROOT_SLOT_BYTES,
+};
+/// The state partition, mounted as /var.
+pub const STATE: PartitionSpec = PartitionSpec {
+    number: 5,
+    label: "tatara-state",
+    type_guid: "4D21B016-B534-45C2-A9FB-5C16E091FD2D",
+    bytes: 0,
+};
+
+/// A slot holds a root with container runtime, kubelet and etcd (about 1.2 GiB) with room to grow.
+pub const ROOT_SLOT_BYTES: u64 = 3 * 1024 * MIB;
+/// The state partition's smallest useful size: container images, logs and the record.
+pub const STATE_MIN_BYTES: u64 = 1024 * MIB;
+/// Both GPT copies with their alignment.
+pub const TABLE_BYTES: u64 = 2 * MIB;
+
+/// The partitions of an installed disk, in order of number and of place.
+pub const PARTITIONS: [PartitionSpec; 5] = [BIOS, ESP, ROOT_A, ROOT_B, STATE];
+
+/// The smallest disk that can be installed to, in bytes.
+pub const DISK_MIN_BYTES: u64 = TABLE_BYTES + MIB + 512 * MIB + 2 * ROOT_SLOT_BYTES + STATE_MIN_BYTES;
+
+/// Paths inside the ESP, with `/` as separator and no leading one.
+pub mod esp {
+    use crate::slot::Slot;
+
+    /// The fallback path every UEFI firmware boots (UEFI specification, section 3.5.1.1).
+    pub const UEFI_LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
+    /// GRUB's configuration.
+    pub const GRUB_CFG: &str = "grub/grub.cfg";
+    /// GRUB's environment block, see [`crate::slot::BootEnv`].
+    pub const GRUBENV: &str = "grub/grubenv";
+
+    /// Path of a slot's kernel.
+    #[must_use]
+    pub fn kernel(slot: Slot) -> String {
+        format!("slot-{slot}/vmlinuz")
+    }
+    /// Path of a slot's initramfs.
+    #[must_use]
+    pub fn initramfs(slot: Slot) -> String {
+        format!("slot-{slot}/initramfs.zst")
+    }
+    /// Path of a slot's GRUB fragment, which sets `node_args`.
+    #[must_use]
+    pub fn node_cfg(slot: Slot) -> String {
+        format!("slot-{slot}/node.cfg")
+    }
+}
+
+/// Paths inside the state partition's file system (its root is /var on the node).
+pub mod state {
+    /// Our own directory, mode 0700.
+    pub const DIR: &str = "lib/tatara";
+    /// The install record, [`crate::record::InstallRecord`] as JSON.
+    pub const RECORD: &str = "lib/tatara/record.json";
+    /// The accepted config, as fetched, mode 0600.
+    pub const CONFIG: &str = "lib/tatara/config.yaml";
+    /// SSH keys fetched from the config's key URLs: JSON object from URL to list of keys.
+    pub const KEYS: &str = "lib/tatara/keys.json";
+    /// A newer config fetched while the node ran, taken at the next boot.
+    pub const STAGED_CONFIG: &str = "lib/tatara/staged-config.yaml";
+    /// The machine id, made at install.
+    pub const MACHINE_ID: &str = "lib/tatara/machine-id";
+    /// SSH host keys.
+    pub const SSH_DIR: &str = "lib/tatara/ssh";
+    /// The timeline of the install boot and of the last boots, JSON.
+    pub const TIMELINE_DIR: &str = "lib/tatara/timeline";
+    /// The last failure, [`crate::record::FailureRecord`] as JSON.
+    pub const FAILURE: &str = "lib/tatara/failure.json";
+}
+
+/// Paths under /run, which moves from the initramfs to the node.
+pub mod run {
+    /// Our own directory, mode 0700.
+    pub const DIR: &str = "/run/tatara";
+    /// This boot's steps so far, [`crate::record::Timeline`] as JSON.
+    pub const TIMELINE: &str = "/run/tatara/timeline.json";
+    /// What was decided and booted, [`crate::record::BootRecord`] as JSON, mode 0644.
+    pub const BOOT: &str = "/run/tatara/boot.json";
+}

@@ -1,0 +1,90 @@
+//! What is kept about a node: the install record, the boot record, timelines, the last failure.
+
+use crate::slot::Slot;
+use crate::step::Step;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What is installed on a disk; the last thing an install writes, so its presence means "complete".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstallRecord {
+    /// `metadata.name` of the accepted config.
+    pub node: String,
+    /// `install.generation` of the accepted config.
+    pub generation: u64,
+    /// `metadata.serial` of the accepted config; a lower one is refused.
+    pub serial: u64,
+    /// The release in each slot that holds one.
+    pub slots: BTreeMap<Slot, SlotRecord>,
+}
+
+/// What one slot holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SlotRecord {
+    /// [`crate::release::Release::id`] of the release.
+    pub release: String,
+    /// Bytes of the root image, from the start of the partition.
+    pub root_bytes: u64,
+}
+
+/// How this boot came about; for `tatara-node status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootRecord {
+    /// The plan as printed on the console.
+    pub plan: String,
+    /// The slot whose root is mounted.
+    pub slot: Slot,
+    /// The disk, as `/dev/NAME`.
+    pub disk: String,
+    /// The release in that slot.
+    pub release: String,
+    /// What is not as configured, one sentence each; empty on a good boot.
+    pub degraded: Vec<String>,
+}
+
+/// Begin and end of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepTime {
+    /// The step's name: a [`Step`], or a systemd unit or phase on a node.
+    pub name: String,
+    /// Seconds since the kernel started (CLOCK_BOOTTIME) at its begin.
+    pub begin_s: f64,
+    /// The same at its end; absent while it runs, or when it failed.
+    pub end_s: Option<f64>,
+}
+
+impl StepTime {
+    /// A step that has just begun.
+    #[must_use]
+    pub fn begin(step: Step, begin_s: f64) -> Self {
+        Self { name: step.name().to_owned(), begin_s, end_s: None }
+    }
+}
+
+/// The steps of one kernel's life, and of the kernels before it since power-on (kexec).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// One entry a kernel, oldest first. Times restart with each kernel.
+    pub kernels: Vec<Vec<StepTime>>,
+}
+
+/// A failure that outlives the boot it happened in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRecord {
+    /// The error code, e.g. `E-NET-DHCP`.
+    pub code: String,
+    /// The step that failed.
+    pub step: Step,
+    /// The chain of causes, outermost first.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// Wall clock at the failure, seconds since 1970; wrong when the clock was.
+    pub unix_time: u64,
+    /// How many times in a row.
+    pub attempt: u32,
+}
