@@ -1,1 +1,13 @@
-//! To be written.
+//! From a node's config to its files.
+//!
+//! [`render`] is pure: config in, files out. [`apply`] writes them below a root, before systemd starts.
+//! [`kernel`] derives the node's kernel arguments, [`topology`] reads the machine's CPUs.
+
+mod apply;
+pub mod kernel;
+pub mod render;
+mod topology;
+
+pub use apply::apply;
+pub use render::{BaseFiles, Content, Input, Rendered, render};
+pub use topology::topology;

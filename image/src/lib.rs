@@ -1,1 +1,6 @@
-//! To be written.
+//! The `tatara` command line as a library, so that tests and benchmarks drive the same code.
+
+pub mod build;
+pub mod config_cmd;
+pub mod serve;
+pub mod vm;

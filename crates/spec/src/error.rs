@@ -84,6 +84,8 @@ codes! {
     CpuIsolation "E-CPU-ISOLATION" "The isolation asked for is impossible on this machine's CPUs." "Correct `tuning`; the message names the CPUs.";
     Render "E-RENDER" "A file of the node could not be made from its config." "The message names the file and the cause.";
     SlotFallback "E-SLOT-FALLBACK" "The slot on trial was not blessed in time; the node went back to the other one." "`tatara-node status` and the journal of the failed boots say what was not healthy.";
+    Unhealthy "E-NODE-UNHEALTHY" "The node is not healthy, so its slot is not marked good." "The message names the units; `journalctl -u UNIT` says why. It is tried again as long as the node runs.";
+    NodeState "E-NODE-STATE" "A record of the node could not be read or written." "Run it as root on a node that tatara booted; the message names the file.";
 }
 
 impl std::fmt::Display for Code {
@@ -144,4 +146,22 @@ impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|e| e as &(dyn Error + 'static))
     }
+}
+
+/// The text of docs/errors.md.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::from(
+        "<!-- Generated from crates/spec/src/error.rs; `TATARA_UPDATE_DOCS=1 cargo test -p tatara-spec --test docs` writes it anew. -->\n\n\
+         # Error codes\n\n\
+         A failure prints its causes, one of these codes and what to do, on every console and in the failure record of\n\
+         the next boot. Codes are never renamed and never used again for something else.\n\n\
+         | code | what it means | what to do |\n|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        // A bar would end the table's cell.
+        let row = [code.name(), code.meaning(), code.hint()].map(|cell| cell.replace('|', "\\|"));
+        text.push_str(&format!("| `{}` | {} | {} |\n", row[0], row[1], row[2]));
+    }
+    text
 }

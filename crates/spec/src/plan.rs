@@ -1,6 +1,14 @@
 //! The one decision: what to do with this machine. Pure, so that it can be tested as a table.
 
-use crate::config::{DiskSelector, NodeConfig};
+mod decide;
+mod describe;
+mod select;
+
+pub use decide::{needs_network, plan};
+pub use describe::{describe, wipe_plan};
+pub use select::{matching, mismatch};
+
+use crate::config::NodeConfig;
 use crate::error::Fault;
 use crate::record::InstallRecord;
 use crate::slot::{BootEnv, Slot};
@@ -115,18 +123,5 @@ pub struct Target {
     pub reason: String,
 }
 
-/// Decides. `disks` are all disks of the machine, in any order.
-///
-/// `desired` is `None` on a disk boot whose accepted config cannot be read; then only [`Plan::Boot`] is possible.
-#[must_use]
-pub fn plan(desired: Option<Desired<'_>>, disks: &[Disk], request: &Request) -> Plan {
-    let _ = (desired, disks, request);
-    Plan::Refuse(Fault::new(crate::Code::Internal, "not written yet"))
-}
-
-/// The disks that a selector matches: all of its conditions hold, and it is not the boot medium.
-#[must_use]
-pub fn matching<'a>(selector: &DiskSelector, disks: &'a [Disk]) -> Vec<&'a Disk> {
-    let _ = selector;
-    disks.iter().filter(|disk| !disk.boot_medium).collect()
-}
+#[cfg(test)]
+mod tests;

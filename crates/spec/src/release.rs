@@ -1,7 +1,23 @@
 //! The release manifest, `release.json`: what one `tatara image build` made.
 
+mod check;
+mod digest;
+
+pub use digest::Digest;
+
+use crate::error::{Code, Fault};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+
+/// `apiVersion` of the manifests that this version reads and writes.
+pub const API_VERSION: &str = "tatara.dev/v1alpha1";
+
+/// `kind` of a manifest.
+pub const KIND: &str = "Release";
+
+/// Largest manifest that is read, in bytes. A root of 3 GiB in frames of 4 MiB has 768 of them, about 200 bytes each.
+pub const MANIFEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Names of the artifacts in a release; they are file names beside `release.json`.
 pub mod artifact {
@@ -31,7 +47,7 @@ pub struct Release {
     pub api_version: String,
     /// `Release`.
     pub kind: String,
-    /// Identity: the first 16 hex digits of the SHA-256 over the artifacts' names and digests, in order of name.
+    /// Identity, see [`Release::compute_id`].
     pub id: String,
     /// Version of tatara that built it.
     pub tatara_version: String,
@@ -85,46 +101,62 @@ pub struct Frame {
     pub raw: Digest,
 }
 
-/// A SHA-256 digest; 64 lower-case hex digits in text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(pub [u8; 32]);
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Digest({self})")
-    }
-}
-
-impl std::str::FromStr for Digest {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a SHA-256 digest of 64 hex digits");
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(wrong());
+impl Release {
+    /// Parses and checks a manifest: after this its sizes and names can be relied on. The signature is checked before, on
+    /// the bytes.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseBad`], with what was found and expected.
+    pub fn parse(json: &[u8]) -> Result<Self, Fault> {
+        let bad = |why: String| Fault::new(Code::ReleaseBad, format!("release.json: {why}"));
+        if json.len() > MANIFEST_MAX_BYTES {
+            return Err(bad(format!("{} bytes; at most {MANIFEST_MAX_BYTES} are read", json.len())));
         }
-        let mut bytes = [0; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+        // The version first: another version's manifest may differ in everything else.
+        let version: Version = serde_json::from_slice(json)
+            .map_err(|error| Fault::caused(Code::ReleaseBad, "release.json is not a release manifest", error))?;
+        if (version.api_version.as_str(), version.kind.as_str()) != (API_VERSION, KIND) {
+            let (found, kind) = (version.api_version, version.kind);
+            return Err(bad(format!("apiVersion `{found}`, kind `{kind}`; expected `{API_VERSION}`, `{KIND}`")));
         }
-        Ok(Self(bytes))
+        let release: Self = serde_json::from_slice(json)
+            .map_err(|error| Fault::caused(Code::ReleaseBad, "release.json is not a usable manifest", error))?;
+        release.check().map_err(bad)?;
+        Ok(release)
+    }
+
+    /// The manifest as it is published: JSON, keys in a fixed order, a newline at its end.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseBad`] when [`Self::parse`] would refuse it.
+    pub fn to_json(&self) -> Result<String, Fault> {
+        self.check().map_err(|why| Fault::new(Code::ReleaseBad, format!("release.json: {why}")))?;
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Fault::caused(Code::ReleaseBad, "release.json could not be written as JSON", error))?;
+        Ok(text + "\n")
+    }
+
+    /// What `id` must be: the first 16 hex digits of the SHA-256 over one line `DIGEST  NAME` an artifact, in byte order of
+    /// name. So `LC_ALL=C sort -k2` of the artifacts' `sha256sum` output, piped into `sha256sum`, shows the same.
+    #[must_use]
+    pub fn compute_id(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, artifact) in &self.artifacts {
+            hash.update(format!("{}  {name}\n", artifact.sha256));
+        }
+        let mut id = Digest(hash.finalize().into()).to_string();
+        id.truncate(16);
+        id
     }
 }
 
-impl Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+/// What every version of a manifest has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    api_version: String,
+    kind: String,
 }
 
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,11 @@
 //! The two slots, and GRUB's environment block that chooses between them.
 
+mod block;
+mod grub;
+
+pub use block::EnvError;
+pub use grub::{GRUB_CFG, GRUB_MODULES, GRUB_USB_CFG, node_cfg};
+
 use serde::{Deserialize, Serialize};
 
 /// One of the two root slots.
@@ -53,6 +59,7 @@ impl std::str::FromStr for Slot {
 }
 
 /// Boots a trial slot gets to be blessed before GRUB falls back (one to boot, two for a power cut on the way).
+/// grub.cfg counts down from it in words, so it cannot be raised here alone; a test holds the two together.
 pub const TRIAL_BOOTS: u8 = 3;
 
 /// Size of GRUB's environment block in bytes (GRUB, `include/grub/lib/envblk.h`).
@@ -77,3 +84,51 @@ pub struct BootEnv {
     /// Kernel arguments for the next boot only (one-shot), e.g. `tatara.refresh`; GRUB clears them when it reads them.
     pub request: Option<String>,
 }
+
+impl BootEnv {
+    /// The environment of a disk just installed: the slot is on trial, and also the one to fall back to, as there is no other.
+    #[must_use]
+    pub fn after_install(slot: Slot) -> Self {
+        Self { slot, trial: Some(Trial { slot, boots_left: TRIAL_BOOTS }), request: None }
+    }
+
+    /// With a slot just upgraded on trial. The blessed slot stays the one to fall back to; a trial before it is forgotten.
+    #[must_use]
+    pub fn on_trial(&self, slot: Slot) -> Self {
+        Self { trial: Some(Trial { slot, boots_left: TRIAL_BOOTS }), ..self.clone() }
+    }
+
+    /// The slot that GRUB boots next: the one on trial while it has boots left.
+    #[must_use]
+    pub fn chosen(&self) -> Slot {
+        self.trial.filter(|trial| trial.boots_left > 0).map_or(self.slot, |trial| trial.slot)
+    }
+
+    /// What a boot does to the environment before it boots [`Self::chosen`]: the trial has one boot less, the request is
+    /// taken. GRUB does this itself; a boot from network or USB that goes on into the disk must do it in GRUB's place, or a
+    /// machine whose firmware prefers the network would try a bad slot for ever.
+    #[must_use]
+    pub fn booted(&self) -> Self {
+        let count = |trial: Trial| Trial { boots_left: trial.boots_left.saturating_sub(1), ..trial };
+        Self { slot: self.slot, trial: self.trial.map(count), request: None }
+    }
+
+    /// After `running` was found healthy. A trial that ended without a blessing stays on record, so that the same release
+    /// is not tried again at once; so does a trial that is still to come.
+    #[must_use]
+    pub fn blessed(&self, running: Slot) -> Self {
+        match self.trial {
+            Some(trial) if trial.slot == running => Self { slot: running, trial: None, ..self.clone() },
+            _ => self.clone(),
+        }
+    }
+
+    /// The slot whose trial ended without a blessing, so that the node went back to the other one.
+    #[must_use]
+    pub fn fallen_back(&self) -> Option<Slot> {
+        self.trial.filter(|trial| trial.boots_left == 0 && trial.slot != self.slot).map(|trial| trial.slot)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,24 @@
 //! The types of `tatara.dev/v1alpha1`. Doc comments become the config reference and the JSON Schema.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// The `apiVersion` of these types.
+pub(super) const API_VERSION: &str = "tatara.dev/v1alpha1";
+/// Their `kind`.
+pub(super) const KIND: &str = "NodeConfig";
+
 /// One node.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeConfig {
     /// `tatara.dev/v1alpha1`.
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
     /// `NodeConfig`.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// Who this node is.
     pub metadata: Metadata,
@@ -38,10 +45,11 @@ pub struct NodeConfig {
 }
 
 /// Who this node is.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// Host name: lower-case letters, digits and hyphens, dots between labels (RFC 1123), at most 64 bytes (Linux).
+    #[schemars(extend("format" = "host-name"))]
     pub name: String,
     /// Raised with every change that must not be undone by replaying an older file; a lower one than last accepted is refused.
     #[serde(default)]
@@ -49,7 +57,7 @@ pub struct Metadata {
 }
 
 /// What is installed where.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Install {
     /// Raise it to have the node reinstalled at its next boot from network or USB.
@@ -76,40 +84,48 @@ fn one() -> u64 {
 }
 
 /// A release.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReleaseRef {
     /// URL of its release.json; the files are beside it. A relative URL is relative to the config's.
+    #[schemars(extend("format" = "release-url"))]
     pub url: String,
     /// minisign public key (base64) that must have signed release.json; the signature is at the URL with `.sig` appended.
     #[serde(default)]
+    #[schemars(extend("format" = "minisign-key"))]
     pub key: Option<String>,
 }
 
 /// Conditions on a disk.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DiskSelector {
     /// World wide name, exact, as `lsblk -o WWN` shows it.
+    #[schemars(extend("format" = "word"))]
     pub wwn: Option<String>,
     /// Serial number, exact.
+    #[schemars(extend("format" = "word"))]
     pub serial: Option<String>,
     /// Model, a glob.
+    #[schemars(extend("format" = "glob"))]
     pub model: Option<String>,
     /// Bus.
     pub transport: Option<DiskTransport>,
     /// Smallest size, e.g. `100GiB` or `1TB`.
+    #[schemars(extend("format" = "size"))]
     pub min_size: Option<String>,
     /// Largest size.
+    #[schemars(extend("format" = "size"))]
     pub max_size: Option<String>,
     /// Spinning or not.
     pub rotational: Option<bool>,
     /// Device node, e.g. `/dev/nvme0n1`; names can change between boots, so prefer the others.
+    #[schemars(extend("format" = "device-path"))]
     pub path: Option<String>,
 }
 
 /// The bus of a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskTransport {
     /// NVM Express.
@@ -129,7 +145,7 @@ pub enum DiskTransport {
 }
 
 /// What may be overwritten.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wipe {
     /// Only an empty disk, or an install of ours.
@@ -140,7 +156,7 @@ pub enum Wipe {
 }
 
 /// How the installed system is started the first time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Handover {
     /// By kexec: no second pass through the firmware.
@@ -151,7 +167,7 @@ pub enum Handover {
 }
 
 /// Whether somebody must confirm the wipe plan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confirm {
     /// Unattended.
@@ -162,7 +178,7 @@ pub enum Confirm {
 }
 
 /// Network of the installed node.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Network {
     /// Interfaces; the first whose `match` holds configures a link.
@@ -170,14 +186,19 @@ pub struct Network {
     /// DNS servers beside those from DHCP.
     pub dns: Vec<IpAddr>,
     /// Search domains.
+    #[schemars(extend("items" = {"type": "string", "format": "domain-name"}))]
     pub domains: Vec<String>,
 }
 
 /// One interface, rendered as one systemd.network(5) file.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+///
+/// The default of every key is its zero value, but a name it must have: that is what the error messages speak of.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct Interface {
     /// A name for it in files and messages; for a VLAN or bond, the name of the link.
+    #[schemars(extend("format" = "interface-name"))]
     pub name: String,
     /// Which links it is for.
     #[serde(rename = "match")]
@@ -187,12 +208,14 @@ pub struct Interface {
     /// Router advertisements: SLAAC, and DHCPv6 where they say so.
     pub ipv6: bool,
     /// Static addresses with prefix length, `192.0.2.10/24`.
+    #[schemars(extend("items" = {"type": "string", "format": "interface-address"}))]
     pub addresses: Vec<String>,
     /// Default routers.
     pub gateways: Vec<IpAddr>,
     /// Further routes.
     pub routes: Vec<Route>,
     /// MTU in bytes, 68 to 65535.
+    #[schemars(range(min = 68, max = 65535))]
     pub mtu: Option<u32>,
     /// Makes it a VLAN on top of another interface.
     pub vlan: Option<Vlan>,
@@ -201,22 +224,26 @@ pub struct Interface {
 }
 
 /// Conditions on a link; every one must hold.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InterfaceMatch {
     /// Permanent MAC address.
+    #[schemars(extend("format" = "mac"))]
     pub mac: Option<String>,
     /// Kernel driver, a glob.
+    #[schemars(extend("format" = "glob"))]
     pub driver: Option<String>,
     /// Interface name, a glob.
+    #[schemars(extend("format" = "glob"))]
     pub name: Option<String>,
 }
 
 /// A route.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Route {
     /// Destination, `10.0.0.0/8`.
+    #[schemars(extend("format" = "network-address"))]
     pub to: String,
     /// Router.
     pub via: IpAddr,
@@ -226,85 +253,100 @@ pub struct Route {
 }
 
 /// A VLAN.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Vlan {
     /// Id, 1 to 4094.
+    #[schemars(range(min = 1, max = 4094))]
     pub id: u16,
     /// `name` of the interface below.
+    #[schemars(extend("format" = "interface-name"))]
     pub parent: String,
 }
 
 /// A bond.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bond {
     /// `name`s of its interfaces.
+    #[schemars(length(min = 1), extend("items" = {"type": "string", "format": "interface-name"}))]
     pub members: Vec<String>,
     /// Mode as in systemd.netdev(5), e.g. `802.3ad`, `active-backup`.
+    #[schemars(extend("format" = "bond-mode"))]
     pub mode: String,
 }
 
 /// Somebody who may log in.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct User {
     /// Login name: lower-case letter, then letters, digits, `-`, `_`; at most 32 bytes. Not `root`.
+    #[schemars(extend("format" = "login-name"))]
     pub name: String,
     /// SSH public keys, as in authorized_keys(5).
     #[serde(default)]
+    #[schemars(extend("items" = {"type": "string", "format": "ssh-public-key"}))]
     pub keys: Vec<String>,
     /// HTTPS URL with further keys, one a line (as GitHub's `https://github.com/NAME.keys`).
     #[serde(default)]
+    #[schemars(extend("format" = "https-url"))]
     pub keys_url: Option<String>,
     /// May use sudo without a password.
     #[serde(default)]
     pub sudo: bool,
     /// Login shell.
     #[serde(default)]
+    #[schemars(extend("format" = "absolute-path"))]
     pub shell: Option<String>,
 }
 
 /// Time.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Time {
     /// NTP servers, names or addresses.
+    #[schemars(extend("items" = {"type": "string", "format": "host"}))]
     pub servers: Vec<String>,
     /// Time zone, e.g. `Asia/Tokyo`; UTC by default.
+    #[schemars(extend("format" = "time-zone"))]
     pub zone: Option<String>,
 }
 
 /// CPU isolation, kernel arguments, sysctls, modules.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tuning {
     /// CPUs for the kernel's and systemd's own work.
     pub housekeeping: Option<Housekeeping>,
     /// How the other CPUs are kept free.
     pub isolation: Isolation,
-    /// Further kernel arguments, each one argument.
+    /// Further kernel arguments, each one argument, without blanks, quotes and backslashes (GRUB could not pass them on).
+    #[schemars(extend("items" = {"type": "string", "format": "kernel-argument"}))]
     pub kernel_arguments: Vec<String>,
     /// Sysctls, `net.ipv4.ip_forward: 1`.
+    #[schemars(extend("propertyNames" = {"format": "sysctl-name"}, "additionalProperties" = {"type": "string", "format": "one-line"}))]
     pub sysctls: BTreeMap<String, String>,
     /// Kernel modules to load.
+    #[schemars(extend("items" = {"type": "string", "format": "module-name"}))]
     pub modules: Vec<String>,
 }
 
 /// Housekeeping CPUs: either a number of cores a NUMA node, or an explicit list.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Housekeeping {
     /// The first so many cores of every NUMA node, all their threads.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 8192))]
     pub cores_per_numa_node: Option<u32>,
     /// A CPU list, `0-1,8`.
     #[serde(default)]
+    #[schemars(extend("format" = "cpu-list"))]
     pub cpus: Option<String>,
 }
 
 /// How CPUs are isolated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Not at all.
@@ -317,22 +359,25 @@ pub enum Isolation {
 }
 
 /// A file below /etc.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FileEntry {
     /// Absolute path below /etc.
+    #[schemars(extend("format" = "etc-path"))]
     pub path: String,
     /// Its text.
     pub content: String,
     /// Mode in octal, `"0644"`.
     #[serde(default)]
+    #[schemars(extend("format" = "file-mode"))]
     pub mode: Option<String>,
 }
 
 /// Where failures go.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
     /// HTTPS URL that gets each failure as JSON by POST.
+    #[schemars(extend("format" = "https-url"))]
     pub url: String,
 }

@@ -1,0 +1,47 @@
+# make demo    a machine that installs itself by PXE under UEFI, in QEMU
+# make test    format, lints, licences, unit tests, and the boots in QEMU
+# make bench   beside what one would use instead; table and target/bench/result.json
+# make lint    only the first three of `make test`
+# make setup   Debian packages and the musl target; every other target calls it
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+TATARA_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tatara
+export CARGO_TARGET_DIR TATARA_CACHE
+
+MUSL := x86_64-unknown-linux-musl
+# The binaries that run on the machine: /init and tatara-node.
+export TATARA_APPLIANCE_DIR := $(CARGO_TARGET_DIR)/$(MUSL)/appliance
+# The command as users have it; the boots use it.
+export TATARA_TOOL := $(CARGO_TARGET_DIR)/release/tatara
+DENY := $(TATARA_CACHE)/tools/bin/cargo-deny
+
+.PHONY: setup demo test bench lint appliance tool
+
+setup:
+	@scripts/setup
+
+appliance: setup
+	cargo build --locked --profile appliance --target $(MUSL) -p tatara-init -p tatara-firstboot -p tatara-checker
+
+tool: setup
+	cargo build --locked --release --bin tatara
+
+$(DENY):
+	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(TATARA_CACHE)/tools
+
+lint: setup $(DENY)
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	scripts/deny $(DENY)
+
+# Unit and property tests first; then the boots, two machines at a time.
+test: lint appliance tool
+	cargo test --locked --workspace --exclude tatara-tests
+	cargo test --locked -p tatara-tests --test rules
+	cargo test --locked -p tatara-tests --test boot --test install --test refuse -- --test-threads=2
+
+demo: appliance tool
+	cargo run --locked --release --quiet -p tatara-tests --bin demo -- $(CURDIR)/target/demo
+
+bench: appliance tool
+	scripts/bench $(CURDIR)/target/bench

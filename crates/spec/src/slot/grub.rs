@@ -1,0 +1,35 @@
+//! GRUB's scripts: the installed disk's, the USB stick's, and the fragment with a node's arguments.
+
+use crate::error::{Code, Fault};
+
+/// The installed disk's grub.cfg: [`super::BootEnv::chosen`] and [`super::BootEnv::booted`] in GRUB's own language.
+pub const GRUB_CFG: &str = include_str!("../grub.cfg");
+
+/// The USB stick's grub.cfg.
+pub const GRUB_USB_CFG: &str = include_str!("../grub-usb.cfg");
+
+/// The GRUB modules that the two scripts need on every platform, beside those that find their file system. `regexp` must
+/// not be among them: with it GRUB takes `*` and `?` in a node's arguments for file name patterns.
+pub const GRUB_MODULES: [&str; 12] = [
+    "normal", "linux", "loadenv", "test", "echo", "sleep", "reboot", "boot", "fat", "part_gpt", "configfile", "minicmd",
+];
+
+/// Renders a slot's node.cfg, which sets `node_args` to the arguments separated by blanks.
+///
+/// GRUB splits the variable at blanks and puts a backslash before quotes and backslashes, which the kernel does not undo; so
+/// arguments with any of these cannot be passed and are refused.
+///
+/// # Errors
+/// [`Code::CmdlineBad`] with the argument.
+pub fn node_cfg(args: &[String]) -> Result<String, Fault> {
+    for arg in args {
+        if arg.is_empty() || !arg.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(&b)) {
+            let why = format!(
+                "kernel argument {arg:?}: GRUB can only pass printable ASCII without blanks, quotes and backslashes"
+            );
+            return Err(Fault::new(Code::CmdlineBad, why));
+        }
+    }
+    // Single quotes: nothing in them has a meaning to GRUB (GRUB manual, "Shell-like scripting", Quoting).
+    Ok(format!("set node_args='{}'\n", args.join(" ")))
+}

@@ -1,0 +1,66 @@
+//! `tatara-node bless`: the end of a boot.
+
+use super::{Node, grubenv, health, history, print, read_json, systemd, timeline, write_atomically};
+use std::io::Write;
+use std::process::ExitCode;
+use tatara_spec::layout::run;
+use tatara_spec::record::{StepTime, Timeline};
+use tatara_spec::step::Step;
+use tatara_spec::{Code, Fault};
+
+/// There when this boot was blessed; holds the seconds since the kernel's start.
+pub(super) const BLESSED: &str = "/run/tatara/blessed";
+
+/// Checks the node, marks its slot good, completes the timeline, and says so on the console. Doing it twice is harmless.
+pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
+    let begin_s = seconds_since_boot();
+    let boot = node.boot()?;
+    let findings = health::findings(&systemd::units("*", "Id,ActiveState")?);
+    if !findings.is_empty() {
+        return Err(Fault::new(Code::Unhealthy, findings.join("; ")));
+    }
+    let env = grubenv::update(&boot.disk, |env| env.blessed(boot.slot))?;
+    let end_s = seconds_since_boot();
+    let blessed = node.run(BLESSED);
+    if !blessed.exists() {
+        complete_timeline(node, begin_s, end_s)?;
+        write_atomically(&blessed, format!("{end_s:.3}\n").as_bytes())?;
+    }
+    let line = format!(
+        "tatara: step={} state=ok t={end_s:.3} slot={} release={} default={}",
+        Step::Bless,
+        boot.slot,
+        boot.release,
+        env.slot
+    );
+    announce(&line);
+    print(&format!("{line}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds systemd's part and the blessing to this boot's timeline, and keeps it on the state partition.
+fn complete_timeline(node: &Node, begin_s: f64, end_s: f64) -> Result<(), Fault> {
+    let path = node.run(run::TIMELINE);
+    let mut timeline = read_json::<Timeline>(&path)?.unwrap_or_default();
+    let mut steps = timeline::of_systemd()?;
+    steps.push(StepTime { name: Step::Bless.name().to_owned(), begin_s, end_s: Some(end_s) });
+    timeline::extend(&mut timeline, steps);
+    let json = serde_json::to_vec_pretty(&timeline)
+        .map_err(|error| Fault::caused(Code::Internal, "write the timeline as JSON", error))?;
+    write_atomically(&path, &json)?;
+    history::keep(&node.history(), &timeline, &json)
+}
+
+/// To every console through the kernel log, at level 5 (notice): a quiet console still has it in the log. Best effort,
+/// as the boot is good also where /dev/kmsg cannot be written.
+fn announce(line: &str) {
+    if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        let _ = kmsg.write_all(format!("<5>{line}\n").as_bytes());
+    }
+}
+
+/// CLOCK_BOOTTIME, as the initramfs's steps have it.
+fn seconds_since_boot() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}

@@ -1,0 +1,115 @@
+//! What `tatara-node` knows about the node it runs on.
+
+pub(crate) mod bless;
+mod grubenv;
+mod health;
+mod history;
+pub(crate) mod reinstall;
+pub(crate) mod status;
+mod svg;
+mod systemd;
+mod table;
+pub(crate) mod timeline;
+
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use tatara_spec::layout::{run, state};
+use tatara_spec::record::BootRecord;
+use tatara_spec::{Code, Fault};
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Format {
+    pub(crate) fn new(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Where the node's files are; the root is another one in tests.
+#[derive(Debug)]
+pub(crate) struct Node {
+    root: PathBuf,
+}
+
+impl Node {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// A path of [`run`].
+    fn run(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// A path of [`state`], which are relative to /var.
+    fn state(&self, path: &str) -> PathBuf {
+        self.root.join("var").join(path)
+    }
+
+    /// The record of this boot, which every tatara boot has.
+    fn boot(&self) -> Result<BootRecord, Fault> {
+        let path = self.run(run::BOOT);
+        read_json(&path)?.ok_or_else(|| {
+            Fault::new(Code::NodeState, format!("{} is missing: this system was not booted by tatara", path.display()))
+        })
+    }
+
+    /// Where the timelines of earlier boots are kept.
+    fn history(&self) -> PathBuf {
+        self.state(state::TIMELINE_DIR)
+    }
+}
+
+/// A JSON file, `None` when there is no such file.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Fault> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Fault::caused(Code::NodeState, format!("read {}", path.display()), error)),
+    };
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|error| Fault::caused(Code::NodeState, format!("parse {}", path.display()), error))
+}
+
+/// Writes a file so that it is there whole or not at all, also after a power cut.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let write = || -> std::io::Result<()> {
+        let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
+        fs::create_dir_all(directory)?;
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".new");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(directory)?.sync_all()
+    };
+    write().map_err(|error| Fault::caused(Code::NodeState, format!("write {}", path.display()), error))
+}
+
+/// Pretty JSON on standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Fault> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Fault::caused(Code::Internal, "write JSON", error))?;
+    print(&format!("{text}\n"))
+}
+
+/// Text on standard output. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Fault> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Fault::caused(Code::Sys, "write standard output", error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,176 @@
+//! `tatara-node status`: what runs, and what is not as it should be.
+
+use super::{Format, Node, bless, grubenv, print, print_json, read_json, systemd};
+use serde::Serialize;
+use std::fmt::Write;
+use std::process::ExitCode;
+use tatara_spec::layout::state;
+use tatara_spec::record::{BootRecord, FailureRecord, InstallRecord};
+use tatara_spec::slot::{BootEnv, Slot};
+use tatara_spec::{Code, Fault};
+
+/// The node runs, and something is not as it should be.
+const DEGRADED: u8 = 3;
+
+/// The answer; field names are the JSON's.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    /// `metadata.name`; absent when only root may read the record.
+    node: Option<String>,
+    /// `install.generation` of the accepted config.
+    generation: Option<u64>,
+    /// `metadata.serial` of the accepted config.
+    serial: Option<u64>,
+    /// Id of the running release.
+    release: String,
+    /// The running slot.
+    slot: Slot,
+    /// The disk booted from.
+    disk: String,
+    /// What was decided at this boot, and why.
+    plan: String,
+    /// Whether this boot was found healthy.
+    blessed: bool,
+    /// Boots that the slot on trial has left.
+    trial: Option<Trial>,
+    /// The slot whose trial ended without a blessing.
+    fallen_back_from: Option<Slot>,
+    /// What is not as configured, one sentence each.
+    degraded: Vec<String>,
+    /// Failed units.
+    failed_units: Vec<String>,
+    /// The last failure of a boot, if one is on record.
+    last_failure: Option<FailureRecord>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Trial {
+    slot: Slot,
+    boots_left: u8,
+}
+
+/// Prints the status; exit status 3 when something is degraded.
+pub(crate) fn run(node: &Node, format: Format) -> Result<ExitCode, Fault> {
+    let status = collect(node)?;
+    match format {
+        Format::Json => print_json(&status)?,
+        Format::Text => print(&text(&status))?,
+    }
+    let good = status.degraded.is_empty() && status.failed_units.is_empty() && status.fallen_back_from.is_none();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(DEGRADED) })
+}
+
+fn collect(node: &Node) -> Result<Status, Fault> {
+    let boot = node.boot()?;
+    let mut unknown = Vec::new();
+    let record = known(read_json::<InstallRecord>(&node.state(state::RECORD)), &mut unknown).flatten();
+    let last_failure = known(read_json::<FailureRecord>(&node.state(state::FAILURE)), &mut unknown).flatten();
+    let env = known(grubenv::read(&boot.disk), &mut unknown);
+    let failed_units = known(systemd::failed(), &mut unknown).unwrap_or_default();
+    let blessed = node.run(bless::BLESSED).exists();
+    let mut status = assemble(boot, record, env, blessed);
+    status.degraded.extend(unknown);
+    status.failed_units = failed_units;
+    status.last_failure = last_failure;
+    Ok(status)
+}
+
+/// A part that cannot be read makes the answer incomplete and says so; it does not take the rest away.
+fn known<T>(part: Result<T, Fault>, unknown: &mut Vec<String>) -> Option<T> {
+    part.map_err(|fault| unknown.push(format!("{}: {}", fault.code, fault.chain()))).ok()
+}
+
+fn assemble(boot: BootRecord, record: Option<InstallRecord>, env: Option<BootEnv>, blessed: bool) -> Status {
+    let fallen_back_from = env.as_ref().and_then(BootEnv::fallen_back);
+    let trial = env.and_then(|env| env.trial).filter(|_| fallen_back_from.is_none());
+    Status {
+        node: record.as_ref().map(|record| record.node.clone()),
+        generation: record.as_ref().map(|record| record.generation),
+        serial: record.as_ref().map(|record| record.serial),
+        release: boot.release,
+        slot: boot.slot,
+        disk: boot.disk,
+        plan: boot.plan,
+        blessed,
+        trial: trial.map(|trial| Trial { slot: trial.slot, boots_left: trial.boots_left }),
+        fallen_back_from,
+        degraded: boot.degraded,
+        failed_units: Vec::new(),
+        last_failure: None,
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{key:<14}{value}");
+    };
+    let number = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    line("node", status.node.clone().unwrap_or_else(|| "unknown".to_owned()));
+    line("release", status.release.clone());
+    line("slot", format!("{} on {}, {}", status.slot, status.disk, trial_text(status)));
+    line("plan", status.plan.clone());
+    line("generation", number(status.generation));
+    line("serial", number(status.serial));
+    if let Some(slot) = status.fallen_back_from {
+        let code = Code::SlotFallback;
+        line("fallback", format!("{code}: slot {slot} was not blessed in time. {}", code.hint()));
+    }
+    for reason in &status.degraded {
+        line("degraded", reason.clone());
+    }
+    for unit in &status.failed_units {
+        line("failed unit", unit.clone());
+    }
+    if let Some(failure) = &status.last_failure {
+        let FailureRecord { code, step, message, hint, attempt, .. } = failure;
+        line("last failure", format!("{code} in step {step}, attempt {attempt}: {message}"));
+        line("", format!("hint: {hint}"));
+    }
+    text
+}
+
+fn trial_text(status: &Status) -> String {
+    match (&status.trial, status.blessed) {
+        (_, true) => "blessed".to_owned(),
+        (Some(trial), false) if trial.slot == status.slot => format!("on trial, {} boots left", trial.boots_left),
+        _ => "not blessed yet at this boot".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{assemble, text};
+    use tatara_spec::record::BootRecord;
+    use tatara_spec::slot::{BootEnv, Slot, Trial};
+
+    fn boot(slot: Slot) -> BootRecord {
+        BootRecord {
+            plan: "boot slot a: nothing asks for a change".into(),
+            slot,
+            disk: "/dev/vda".into(),
+            release: "0123456789abcdef".into(),
+            degraded: vec![],
+        }
+    }
+
+    #[test]
+    fn a_trial_shows_its_boots() {
+        let env = BootEnv { slot: Slot::A, trial: Some(Trial { slot: Slot::B, boots_left: 2 }), request: None };
+        let status = assemble(boot(Slot::B), None, Some(env), false);
+        assert!(text(&status).contains("on trial, 2 boots left"), "{}", text(&status));
+        assert_eq!(status.fallen_back_from, None);
+    }
+
+    #[test]
+    fn a_fallback_names_the_slot_and_its_code() {
+        let env = BootEnv { slot: Slot::A, trial: Some(Trial { slot: Slot::B, boots_left: 0 }), request: None };
+        let status = assemble(boot(Slot::A), None, Some(env), true);
+        assert!(text(&status).contains("E-SLOT-FALLBACK: slot b"), "{}", text(&status));
+        assert!(text(&status).contains("blessed"));
+        assert!(status.trial.is_none());
+    }
+}

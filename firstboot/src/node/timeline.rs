@@ -1,0 +1,202 @@
+//! `tatara-node timeline`: where the time of a boot went.
+
+use super::systemd::{Properties, manager, seconds, units};
+use super::{Format, Node, bless, history, print, print_json, read_json, svg, table, write_atomically};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tatara_spec::layout::run;
+use tatara_spec::record::{StepTime, Timeline};
+use tatara_spec::{Code, Fault};
+
+/// Units that took less are left out; seconds.
+const SHOWN_FROM_S: f64 = 0.1;
+/// The slowest units that are shown.
+const SHOWN_UNITS: usize = 15;
+/// Moments worth seeing, though they take no time.
+const MILESTONES: [&str; 4] = ["sysinit.target", "basic.target", "network.target", "multi-user.target"];
+
+/// Which boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that runs.
+    ThisBoot,
+    /// The last one that installed.
+    Install,
+}
+
+/// Where it goes.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// A table on standard output.
+    Text,
+    /// JSON on standard output.
+    Json,
+    /// A drawing in this file.
+    Svg(PathBuf),
+}
+
+impl From<Format> for Output {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+pub(crate) fn run(node: &Node, which: Which, output: &Output) -> Result<ExitCode, Fault> {
+    let timeline = match which {
+        Which::ThisBoot => this_boot(node)?,
+        Which::Install => install(node)?,
+    };
+    match output {
+        Output::Text => print(&table::render(&timeline))?,
+        Output::Json => print_json(&timeline)?,
+        Output::Svg(path) => write_atomically(path, svg::render(&timeline).as_bytes())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Until the boot is blessed systemd's part is asked for; then it is on record.
+fn this_boot(node: &Node) -> Result<Timeline, Fault> {
+    let mut timeline = read_json::<Timeline>(&node.run(run::TIMELINE))?.unwrap_or_default();
+    if !node.run(bless::BLESSED).exists() {
+        extend(&mut timeline, of_systemd()?);
+    }
+    Ok(timeline)
+}
+
+fn install(node: &Node) -> Result<Timeline, Fault> {
+    let missing = || Fault::new(Code::NodeState, "the timeline of an install is not on the state partition");
+    let path = history::newest_install(&node.history())?.ok_or_else(missing)?;
+    read_json(&path)?.ok_or_else(missing)
+}
+
+/// Adds steps to the kernel that runs, which is the last one.
+pub(super) fn extend(timeline: &mut Timeline, steps: Vec<StepTime>) {
+    match timeline.kernels.last_mut() {
+        Some(kernel) => kernel.extend(steps),
+        None => timeline.kernels.push(steps),
+    }
+}
+
+/// systemd's own phases, its milestones and its slowest units.
+pub(super) fn of_systemd() -> Result<Vec<StepTime>, Fault> {
+    const TIMES: &str = "Id,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic";
+    Ok(steps_of(&manager()?, &units("*", TIMES)?))
+}
+
+fn steps_of(manager: &Properties, units: &[Properties]) -> Vec<StepTime> {
+    let Some(start) = seconds(manager, "UserspaceTimestampMonotonic") else { return Vec::new() };
+    let loaded = seconds(manager, "UnitsLoadFinishTimestampMonotonic");
+    let mut steps = vec![StepTime { name: "systemd".to_owned(), begin_s: start, end_s: loaded }];
+    let mut slow = units.iter().filter_map(|unit| span_of(unit, start)).collect::<Vec<_>>();
+    slow.sort_by(|a, b| took(b).total_cmp(&took(a)));
+    slow.truncate(SHOWN_UNITS);
+    steps.extend(slow);
+    for unit in units {
+        let name = unit.get("Id").map(String::as_str).unwrap_or_default();
+        if let (true, Some(at)) = (MILESTONES.contains(&name), seconds(unit, "ActiveEnterTimestampMonotonic")) {
+            steps.push(StepTime { name: name.to_owned(), begin_s: at, end_s: Some(at) });
+        }
+    }
+    steps.sort_by(|a, b| a.begin_s.total_cmp(&b.begin_s));
+    steps
+}
+
+/// From a unit's activation to its being active. Devices count from systemd's start and say nothing of their own.
+fn span_of(unit: &Properties, start: f64) -> Option<StepTime> {
+    let name = unit.get("Id").filter(|name| !name.ends_with(".device") && !name.ends_with(".target"))?;
+    let begin_s = seconds(unit, "InactiveExitTimestampMonotonic")?;
+    let end_s = seconds(unit, "ActiveEnterTimestampMonotonic")?;
+    let step = StepTime { name: name.clone(), begin_s, end_s: Some(end_s) };
+    (begin_s >= start && took(&step) >= SHOWN_FROM_S).then_some(step)
+}
+
+/// Seconds that a step took; 0 for one that did not end.
+pub(super) fn took(step: &StepTime) -> f64 {
+    step.end_s.map_or(0.0, |end| end - step.begin_s)
+}
+
+/// What one line of table or drawing shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Row<'a> {
+    /// A step.
+    Step(&'a StepTime),
+    /// Nothing on record between two steps, seconds since the kernel's start.
+    Gap { begin_s: f64, end_s: f64 },
+}
+
+/// Gaps shorter than this are the steps' own joints; seconds.
+const GAP_S: f64 = 0.05;
+
+/// The steps of one kernel in order of begin, and the gaps between them, from the kernel's start on.
+pub(super) fn rows(steps: &[StepTime]) -> Vec<Row<'_>> {
+    let mut sorted = steps.iter().collect::<Vec<_>>();
+    sorted.sort_by(|a, b| a.begin_s.total_cmp(&b.begin_s));
+    let mut rows = Vec::new();
+    let mut covered_s = 0.0_f64;
+    for step in sorted {
+        if step.begin_s - covered_s >= GAP_S {
+            rows.push(Row::Gap { begin_s: covered_s, end_s: step.begin_s });
+        }
+        covered_s = covered_s.max(step.end_s.unwrap_or(step.begin_s));
+        rows.push(Row::Step(step));
+    }
+    rows
+}
+
+/// When the last step of a kernel ended, in its seconds.
+pub(super) fn end_of(steps: &[StepTime]) -> f64 {
+    steps.iter().map(|step| step.end_s.unwrap_or(step.begin_s)).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, end_of, rows, steps_of};
+    use crate::node::systemd::parse;
+    use proptest::prelude::{prop, prop_assert, proptest};
+    use tatara_spec::record::StepTime;
+
+    pub(crate) fn step(name: &str, begin_s: f64, end_s: f64) -> StepTime {
+        StepTime { name: name.into(), begin_s, end_s: Some(end_s) }
+    }
+
+    #[test]
+    fn gaps_are_what_no_step_covers() {
+        let steps = [step("b", 3.0, 4.0), step("a", 1.0, 2.5), step("inside", 1.5, 1.6), step("next", 4.01, 5.0)];
+        let gaps = rows(&steps).into_iter().filter(|row| matches!(row, Row::Gap { .. })).collect::<Vec<_>>();
+        assert_eq!(gaps, [Row::Gap { begin_s: 0.0, end_s: 1.0 }, Row::Gap { begin_s: 2.5, end_s: 3.0 }]);
+        assert_eq!(end_of(&steps), 5.0);
+    }
+
+    #[test]
+    fn slow_units_and_milestones_are_shown() {
+        let manager = parse("UserspaceTimestampMonotonic=5000000\nUnitsLoadFinishTimestampMonotonic=5600000\n");
+        let units = parse(
+            "Id=slow.service\nInactiveExitTimestampMonotonic=6000000\nActiveEnterTimestampMonotonic=7000000\n\n\
+             Id=fast.service\nInactiveExitTimestampMonotonic=6000000\nActiveEnterTimestampMonotonic=6010000\n\n\
+             Id=sda.device\nInactiveExitTimestampMonotonic=5000000\nActiveEnterTimestampMonotonic=9000000\n\n\
+             Id=running.service\nInactiveExitTimestampMonotonic=6000000\nActiveEnterTimestampMonotonic=0\n\n\
+             Id=multi-user.target\nInactiveExitTimestampMonotonic=8000000\nActiveEnterTimestampMonotonic=8000000\n",
+        );
+        let names = steps_of(&manager[0], &units).into_iter().map(|step| step.name).collect::<Vec<_>>();
+        assert_eq!(names, ["systemd", "slow.service", "multi-user.target"]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_and_gaps_go_forward(spans in prop::collection::vec((0.0..100.0_f64, 0.0..10.0_f64), 0..20)) {
+            let steps = spans.iter().map(|(begin, length)| step("x", *begin, begin + length)).collect::<Vec<_>>();
+            let mut last = 0.0;
+            for row in rows(&steps) {
+                let begin = match row {
+                    Row::Step(step) => step.begin_s,
+                    Row::Gap { begin_s, end_s } => { prop_assert!(end_s > begin_s); begin_s }
+                };
+                prop_assert!(begin >= last);
+                if let Row::Step(step) = row { last = step.begin_s; }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Every directory of `tests/golden` is a config and the files that it must become: `config.yaml`, `files.txt` with
+//! mode, owner and content of each, and `kernel.txt`.
+//!
+//! `TATARA_UPDATE_GOLDEN=1 cargo test -p tatara-firstboot` writes them anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tatara_firstboot::{BaseFiles, Content, Input, Rendered, apply, kernel, render};
+use tatara_spec::config::{Isolation, NodeConfig, parse};
+use tatara_spec::cpu::{CpuPlan, CpuSet};
+
+const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
+
+fn base() -> BaseFiles {
+    BaseFiles {
+        passwd: "root:x:0:0:root:/root:/bin/bash\n".into(),
+        // Without a newline at its end, as a hand-edited file may be.
+        group: "root:x:0:\nshadow:x:42:".into(),
+        shadow: "root:*:20000:0:99999:7:::\n".into(),
+        gshadow: "root:*::\nshadow:*::\n".into(),
+    }
+}
+
+fn fetched_keys() -> BTreeMap<String, Vec<String>> {
+    let keys = vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxs fetched".to_owned()];
+    BTreeMap::from([("https://keys.example.org/ops.keys".to_owned(), keys)])
+}
+
+fn config(text: &str) -> NodeConfig {
+    parse("config.yaml", text.as_bytes()).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn cpu_plan(config: &NodeConfig) -> CpuPlan {
+    let set = |text: &str| CpuSet::parse(text, 7).unwrap();
+    let isolated = if config.tuning.isolation == Isolation::None { "" } else { "2-7" };
+    let housekeeping = if isolated.is_empty() { "0-7" } else { "0-1" };
+    CpuPlan { housekeeping: set(housekeeping), isolated: set(isolated), warnings: vec![] }
+}
+
+fn rendered(config: &NodeConfig) -> Vec<Rendered> {
+    let (cpu, keys, base) = (cpu_plan(config), fetched_keys(), base());
+    let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    render(&input).unwrap()
+}
+
+fn fault(text: &str) -> String {
+    let config = config(&format!("{}{text}", fs::read_to_string(golden().join("minimal/config.yaml")).unwrap()));
+    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
+    let input = Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    render(&input).unwrap_err().chain()
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn text(files: &[Rendered]) -> String {
+    let one = |file: &Rendered| match &file.content {
+        Content::File(bytes) => {
+            let owner = format!("{:04o} {}:{}", file.mode, file.uid, file.gid);
+            format!("=== {} {owner}\n{}", file.path, String::from_utf8_lossy(bytes))
+        }
+        Content::Symlink(target) => format!("=== {} -> {target}\n", file.path),
+    };
+    files.iter().map(one).collect()
+}
+
+fn compare(path: &Path, text: &str) {
+    if std::env::var_os("TATARA_UPDATE_GOLDEN").is_some() {
+        fs::write(path, text).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    assert!(expected == text, "{} differs; now:\n{text}", path.display());
+}
+
+fn each(check: impl Fn(&Path, &NodeConfig)) {
+    let mut seen = 0;
+    for entry in fs::read_dir(golden()).unwrap() {
+        let directory = entry.unwrap().path();
+        check(&directory, &config(&fs::read_to_string(directory.join("config.yaml")).unwrap()));
+        seen += 1;
+    }
+    assert!(seen >= 4, "only {seen} golden directories");
+}
+
+#[test]
+fn files_are_as_recorded() {
+    each(|directory, config| compare(&directory.join("files.txt"), &text(&rendered(config))));
+}
+
+#[test]
+fn kernel_arguments_are_as_recorded() {
+    each(|directory, config| {
+        let arguments = kernel::arguments(config, &cpu_plan(config)).unwrap();
+        compare(&directory.join("kernel.txt"), &format!("{}\n", arguments.join("\n")));
+    });
+}
+
+#[test]
+fn paths_are_below_etc_sorted_and_unique() {
+    each(|_, config| {
+        let files = rendered(config);
+        assert!(files.iter().all(|file| file.path.starts_with("/etc/")));
+        assert!(files.windows(2).all(|pair| pair[0].path < pair[1].path));
+    });
+}
+
+#[test]
+fn secrets_are_not_for_everybody() {
+    each(|_, config| {
+        for file in rendered(config) {
+            if file.path.contains("shadow") || file.path.contains("sudoers") {
+                assert_eq!(file.mode & 0o007, 0, "{}", file.path);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_made_anyway_cannot_be_replaced() {
+    let message = fault("files: [{path: /etc/hostname, content: x}]\n");
+    assert!(message.starts_with("files: /etc/hostname is made from the rest"), "{message}");
+}
+
+#[test]
+fn an_account_of_the_root_cannot_be_taken() {
+    let mut config = config(&fs::read_to_string(golden().join("users/config.yaml")).unwrap());
+    let (cpu, keys) = (cpu_plan(&config), fetched_keys());
+    let mut base = base();
+    base.passwd.push_str("taken:x:1001:1001::/:/bin/sh\n");
+    let check = |config: &NodeConfig| {
+        let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+        render(&input).unwrap_err().chain()
+    };
+    assert_eq!(check(&config), "users: number 1001, due to `retired`, belongs to `taken` in the root's /etc/passwd");
+    config.users[0].name = "taken".into();
+    assert_eq!(check(&config), "users: `taken` is already in the root's /etc/passwd; choose another name");
+}
+
+#[test]
+fn a_line_break_cannot_become_a_directive() {
+    let mut config = config(&fs::read_to_string(golden().join("network/config.yaml")).unwrap());
+    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
+    config.network.interfaces[0].matches.mac = Some("52:54:00:00:00:01\nName=*".into());
+    let input = Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    assert!(render(&input).unwrap_err().chain().contains("must be one line of text"));
+}
+
+/// systemd's own parser reads the drop-ins: an unknown section or key would be named.
+#[test]
+fn systemd_takes_the_slices() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let own = |mut file: Rendered| {
+        (file.uid, file.gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        file
+    };
+    let config = config(&fs::read_to_string(golden().join("isolated/config.yaml")).unwrap());
+    let units = rendered(&config).into_iter().filter(|file| file.path.starts_with("/etc/systemd/system/")).map(own);
+    apply(root.path(), &units.collect::<Vec<_>>()).unwrap();
+    let directory = root.path().join("etc/systemd/system");
+    fs::write(directory.join("system.slice"), "[Slice]\n").unwrap();
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(directory.join("system.slice"))
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", directory.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("tatara-cpus"), "{said}");
+}

@@ -1,0 +1,216 @@
+//! The raw root: Debian by mmdebstrap, kept in a cache under a name that is the hash of everything it was made from.
+
+use super::apt::Mirrors;
+use super::command::Tool;
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
+const TAR: Tool = Tool { program: "tar", package: "tar" };
+const CP: Tool = Tool { program: "cp", package: "coreutils" };
+
+/// Changes when this file makes a different root from the same inputs.
+const RECIPE: &str = "1";
+
+/// Not unpacked at all: nobody reads manuals on an appliance, and the licences (`copyright`) stay.
+const DPKG_OPTIONS: &[&str] = &[
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/groff/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+];
+
+/// Where Debian's archive keys are on a Debian machine.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// What a bootstrap is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inputs {
+    /// Debian's code name, `trixie`.
+    pub suite: String,
+    /// Where packages come from.
+    pub mirrors: Mirrors,
+    /// Archive components, `main`.
+    pub components: Vec<String>,
+    /// Package names, sorted.
+    pub packages: Vec<String>,
+}
+
+/// Whether a cached root will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cache {
+    /// A root with the same inputs is taken as it is.
+    Use,
+    /// The root is made anew, with the packages of today.
+    Refresh,
+}
+
+impl Inputs {
+    /// 16 hex digits over everything that goes into the root.
+    fn key(&self) -> String {
+        let text = format!("{RECIPE}\n{self:?}\n{DPKG_OPTIONS:?}");
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// One-line sources, as mmdebstrap takes them.
+    fn sources(&self) -> Vec<String> {
+        let components = self.components.join(" ");
+        let line = |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} {components}");
+        let mut lines = vec![
+            line(&self.mirrors.archive, &self.suite),
+            line(&self.mirrors.archive, &format!("{}-updates", self.suite)),
+        ];
+        if let Some(security) = &self.mirrors.security {
+            lines.push(line(security, &format!("{}-security", self.suite)));
+        }
+        lines
+    }
+}
+
+/// `$TATARA_CACHE`, or `tatara` below the user's cache directory.
+///
+/// # Errors
+/// No home directory is known.
+pub(crate) fn cache_directory() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = variable("TATARA_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("tatara")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/tatara")))
+        .context("neither TATARA_CACHE, XDG_CACHE_HOME nor HOME is set: no place for the cache")?;
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make the cache directory {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// The archive of the raw root, made if the cache has none. Two builds at once wait for each other.
+///
+/// # Errors
+/// Not root, keyring or tool missing, or the bootstrap failed.
+pub(crate) fn raw_root(inputs: &Inputs, directory: &Path, cache: Cache) -> Result<PathBuf> {
+    let key = inputs.key();
+    let archive = directory.join(format!("root-{key}.tar.zst"));
+    let lock_path = directory.join(format!("root-{key}.lock"));
+    let lock =
+        File::create(&lock_path).with_context(|| format!("cannot make the lock {}", lock_path.display()))?;
+    lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
+    if cache == Cache::Refresh || !archive.is_file() {
+        let partial = directory.join(format!(".root-{key}.partial.tar.zst"));
+        let made = bootstrap(inputs, &partial);
+        if made.is_err() {
+            // What is left of a failed bootstrap has no use, and the next one writes the same name.
+            std::fs::remove_file(&partial).ok();
+        }
+        made?;
+        std::fs::rename(&partial, &archive)
+            .with_context(|| format!("cannot rename {} to {}", partial.display(), archive.display()))?;
+    }
+    Ok(archive)
+}
+
+fn bootstrap(inputs: &Inputs, archive: &Path) -> Result<()> {
+    require_root("making a Debian root")?;
+    if !Path::new(KEYRING).is_file() {
+        bail!("Debian's keys are not installed; run `apt-get install debian-archive-keyring` as root");
+    }
+    let mut command = MMDEBSTRAP.command();
+    command
+        // Debian's kernel hook makes no initrd with this: ours takes its place, and making one takes half a minute.
+        .env("INITRD", "No")
+        .args(["--mode=root", "--variant=minbase", "--architectures=amd64"])
+        .arg(format!("--include={}", inputs.packages.join(",")));
+    for option in DPKG_OPTIONS {
+        command.arg(format!("--dpkgopt={option}"));
+    }
+    command.arg(&inputs.suite).arg(archive).args(inputs.sources());
+    MMDEBSTRAP.output(&mut command)?;
+    Ok(())
+}
+
+/// Owners, device nodes and file capabilities of a root can be kept by root only.
+///
+/// # Errors
+/// This process is another user's.
+pub(crate) fn require_root(what: &str) -> Result<()> {
+    let id = Tool { program: "id", package: "coreutils" }.run(["-u"])?;
+    if id.trim_ascii() != b"0" {
+        bail!("{what} needs root: run this command with sudo, or in a container where you are root");
+    }
+    Ok(())
+}
+
+/// Unpacks a root, given as a directory or as a tar archive (compressed as tar knows it), into an empty directory.
+/// Owners are kept when this process may set them.
+///
+/// # Errors
+/// The source is neither, or cannot be copied.
+pub(crate) fn unpack(source: &Path, target: &Path) -> Result<()> {
+    if source.is_dir() {
+        let arguments = ["--archive".as_ref(), "--no-target-directory".as_ref(), source.as_os_str(), target.as_os_str()];
+        CP.run(arguments)?;
+        return Ok(());
+    }
+    let mut command = TAR.command();
+    command
+        .args(["--extract", "--auto-compress", "--numeric-owner", "--xattrs", "--xattrs-include=*"])
+        // Nodes belong to the running system: the node mounts devtmpfs.
+        .args(["--exclude=./dev/*", "--exclude=dev/*"])
+        .arg("--file")
+        .arg(source)
+        .arg("--directory")
+        .arg(target);
+    TAR.output(&mut command)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs() -> Inputs {
+        let mirrors = Mirrors { archive: "http://mirror.test/debian".into(), security: None };
+        Inputs { suite: "trixie".into(), mirrors, components: vec!["main".into()], packages: vec!["a".into()] }
+    }
+
+    #[test]
+    fn the_key_depends_on_every_input() {
+        let base = inputs();
+        let mut others = [inputs(), inputs(), inputs(), inputs()];
+        others[0].suite = "forky".into();
+        others[1].mirrors.security = Some("http://mirror.test/debian-security".into());
+        others[2].components.push("non-free-firmware".into());
+        others[3].packages.push("b".into());
+        assert_eq!(base.key(), inputs().key());
+        assert!(others.iter().all(|other| other.key() != base.key()));
+    }
+
+    #[test]
+    fn a_cached_root_is_taken_without_a_bootstrap() {
+        let cache = tempfile::tempdir().unwrap();
+        let expected = cache.path().join(format!("root-{}.tar.zst", inputs().key()));
+        std::fs::write(&expected, b"a root").unwrap();
+        assert_eq!(raw_root(&inputs(), cache.path(), Cache::Use).unwrap(), expected);
+        assert_eq!(std::fs::read(&expected).unwrap(), b"a root");
+    }
+
+    #[test]
+    fn directory_and_archive_unpack_alike() {
+        let work = tempfile::tempdir().unwrap();
+        let source = work.path().join("source");
+        std::fs::create_dir_all(source.join("usr/bin")).unwrap();
+        std::fs::write(source.join("usr/bin/tool"), b"x").unwrap();
+        let archive = work.path().join("root.tar");
+        TAR.run(["-C".as_ref(), source.as_os_str(), "-cf".as_ref(), archive.as_os_str(), ".".as_ref()]).unwrap();
+        for from in [source.as_path(), archive.as_path()] {
+            let target = tempfile::tempdir().unwrap();
+            unpack(from, target.path()).unwrap();
+            assert_eq!(std::fs::read(target.path().join("usr/bin/tool")).unwrap(), b"x");
+        }
+    }
+}

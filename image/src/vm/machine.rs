@@ -1,0 +1,351 @@
+//! A virtual machine as data, and QEMU's command line for it: a function without effects beside looking for firmware.
+//!
+//! Source: qemu(1); QEMU documentation, "Device Emulation" and "boot order" (`docs/bootindex.txt`).
+
+use super::accel::Accel;
+use super::{Qmp, firmware};
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// QEMU's arguments for emulation by translation. cmpxchg16b under TCG now and then double-faults the guest's kernel
+/// with Debian 12's QEMU 7.2, so the CPU has none.
+pub const TCG: [&str; 4] = ["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"];
+
+/// A virtual machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// What runs first.
+    pub firmware: Firmware,
+    /// What the firmware boots first; the disks come after it.
+    pub boot: Boot,
+    /// How the CPU is emulated; [`super::accel::choose`] finds out whether KVM works.
+    pub accel: Accel,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Disks, in order.
+    pub disks: Vec<Disk>,
+    /// Network cards, in order.
+    pub nics: Vec<Nic>,
+    /// Copy of what the serial port, ttyS0, says on QEMU's standard output.
+    pub serial_log: Option<PathBuf>,
+    /// This machine's own copy of OVMF's variables; without one they are not kept.
+    pub uefi_vars: Option<PathBuf>,
+    /// Socket of the QEMU machine protocol; needed to take links down.
+    pub qmp: Option<PathBuf>,
+    /// QEMU ends when the guest reboots.
+    pub no_reboot: bool,
+    /// Clock at power-on, `2020-01-01T00:00:00`; the host's when `None`.
+    pub rtc: Option<String>,
+    /// SMBIOS system UUID.
+    pub uuid: Option<String>,
+    /// SMBIOS system serial number.
+    pub serial_number: Option<String>,
+    /// Further arguments, as they are.
+    pub extra: Vec<String>,
+}
+
+/// What runs first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Firmware {
+    /// SeaBIOS, which QEMU brings.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+/// What is booted first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boot {
+    /// A kernel that QEMU loads itself.
+    Direct {
+        /// The kernel.
+        kernel: PathBuf,
+        /// The initramfs.
+        initrd: PathBuf,
+        /// Kernel arguments.
+        append: String,
+    },
+    /// The first network card, whose option ROM is iPXE.
+    Pxe {
+        /// The iPXE script, as DHCP's boot file name: a URL.
+        script: String,
+    },
+    /// The same, with QEMU's own TFTP server.
+    PxeTftp {
+        /// The directory that is served.
+        directory: PathBuf,
+        /// The iPXE script in it.
+        script: String,
+    },
+    /// A USB stick.
+    Usb {
+        /// Its image, raw; what is written to it is thrown away.
+        image: PathBuf,
+    },
+    /// The first disk.
+    Disk,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Its image.
+    pub path: PathBuf,
+    /// The image's format, `raw` or `qcow2`.
+    pub format: String,
+    /// Where it is attached.
+    pub bus: Bus,
+    /// Logical and physical sector size in bytes: 512 or 4096. AHCI knows 512 only.
+    pub sector_bytes: u32,
+    /// Serial number.
+    pub serial: String,
+}
+
+/// Where a disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Bus {
+    /// virtio-blk.
+    VirtioBlk,
+    /// SATA behind an AHCI controller.
+    Ahci,
+    /// NVM Express.
+    Nvme,
+    /// SCSI behind virtio-scsi.
+    VirtioScsi,
+}
+
+/// A network card on a user network of its own, where the host is 10.0.2.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// The card.
+    pub model: NicModel,
+    /// MAC address.
+    pub mac: String,
+    /// Whether the cable is in. Without one QEMU starts paused, until [`Machine::release`].
+    pub link: bool,
+    /// TCP ports of the host's loopback that lead to the guest.
+    pub forwards: Vec<Forward>,
+}
+
+/// Model of a network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NicModel {
+    /// virtio-net.
+    Virtio,
+    /// Intel 82574L.
+    E1000e,
+}
+
+/// A TCP port of the host's loopback that leads to the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Port on 127.0.0.1.
+    pub host: u16,
+    /// Port of the guest.
+    pub guest: u16,
+}
+
+impl Machine {
+    /// A machine with 1024 MiB, two CPUs under TCG, no disk and no network card, that boots `boot`.
+    #[must_use]
+    pub fn new(firmware: Firmware, boot: Boot) -> Self {
+        Self {
+            firmware,
+            boot,
+            accel: Accel::Tcg,
+            memory_mib: 1024,
+            cpus: 2,
+            disks: Vec::new(),
+            nics: Vec::new(),
+            serial_log: None,
+            uefi_vars: None,
+            qmp: None,
+            no_reboot: false,
+            rtc: None,
+            uuid: None,
+            serial_number: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// QEMU's arguments, without the program itself.
+    ///
+    /// # Errors
+    /// Firmware or an option ROM is not installed; the error names the Debian package.
+    pub fn arguments(&self) -> Result<Vec<String>> {
+        let mut args = Args::default();
+        // q35 has PCI Express, which NVMe and e1000e are made for.
+        args.add("-machine", "q35");
+        args.all(&["-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-monitor", "none"]);
+        match self.accel {
+            Accel::Kvm => args.all(&["-accel", "kvm", "-cpu", "host"]),
+            Accel::Tcg => args.all(&TCG),
+        }
+        args.add("-m", self.memory_mib.to_string());
+        args.add("-smp", self.cpus.to_string());
+        // Without entropy OVMF shows no network entries, and a guest's first random numbers take long.
+        args.add("-device", "virtio-rng-pci");
+        self.add_firmware(&mut args)?;
+        self.add_boot(&mut args);
+        self.disks.iter().enumerate().for_each(|(i, disk)| add_disk(&mut args, i, disk));
+        for (i, nic) in self.nics.iter().enumerate() {
+            self.add_nic(&mut args, i, nic)?;
+        }
+        self.add_serial(&mut args);
+        self.add_identity(&mut args);
+        args.0.extend(self.extra.iter().cloned());
+        Ok(args.0)
+    }
+
+    /// Whether QEMU starts paused and waits for [`Self::release`]: a link can only be taken down through the monitor.
+    #[must_use]
+    pub fn needs_monitor(&self) -> bool {
+        self.nics.iter().any(|nic| !nic.link)
+    }
+
+    /// Takes down the links that shall be down and lets the guest run.
+    ///
+    /// # Errors
+    /// QEMU refuses it.
+    pub fn release(&self, monitor: &mut Qmp) -> Result<()> {
+        for (i, _) in self.nics.iter().enumerate().filter(|(_, nic)| !nic.link) {
+            let down = json!({"name": format!("nic{i}"), "up": false});
+            monitor.execute("set_link", &down).with_context(|| format!("cannot take nic{i}'s link down"))?;
+        }
+        monitor.execute("cont", &json!({})).context("cannot start the guest")?;
+        Ok(())
+    }
+
+    fn add_firmware(&self, args: &mut Args) -> Result<()> {
+        if self.firmware == Firmware::Uefi {
+            let code = firmware::ovmf_code().path()?;
+            args.add("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(&code)));
+            let (vars, keep) = match &self.uefi_vars {
+                Some(vars) => (vars.clone(), ""),
+                None => (firmware::ovmf_vars().path()?, ",snapshot=on"),
+            };
+            args.add("-drive", format!("if=pflash,unit=1,format=raw{keep},file={}", escaped(&vars)));
+        }
+        Ok(())
+    }
+
+    fn add_boot(&self, args: &mut Args) {
+        match &self.boot {
+            Boot::Direct { kernel, initrd, append } => {
+                args.add("-kernel", kernel.display().to_string());
+                args.add("-initrd", initrd.display().to_string());
+                args.add("-append", append.as_str());
+            }
+            Boot::Usb { image } => {
+                args.add("-drive", format!("if=none,id=stick,format=raw,snapshot=on,file={}", escaped(image)));
+                args.add("-device", "qemu-xhci,id=usb");
+                args.add("-device", "usb-storage,bus=usb.0,drive=stick,removable=on,bootindex=0");
+            }
+            Boot::Pxe { .. } | Boot::PxeTftp { .. } | Boot::Disk => {}
+        }
+    }
+
+    fn add_nic(&self, args: &mut Args, i: usize, nic: &Nic) -> Result<()> {
+        let mut netdev = format!("user,id=net{i}");
+        let boot = match &self.boot {
+            Boot::Pxe { script } if i == 0 => Some((script, None)),
+            Boot::PxeTftp { directory, script } if i == 0 => Some((script, Some(directory))),
+            _ => None,
+        };
+        // Without an option ROM a card takes no part in the firmware's boot.
+        let mut rom = ",romfile=".to_owned();
+        if let Some((script, directory)) = boot {
+            netdev.push_str(&format!(",bootfile={}", script.replace(',', ",,")));
+            if let Some(directory) = directory {
+                netdev.push_str(&format!(",tftp={}", escaped(directory)));
+            }
+            rom = format!(",romfile={},bootindex=0", escaped(&firmware::ipxe_rom(nic.model).path()?));
+        }
+        for Forward { host, guest } in &nic.forwards {
+            netdev.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+        }
+        args.add("-netdev", netdev);
+        let model = match nic.model {
+            NicModel::Virtio => "virtio-net-pci",
+            NicModel::E1000e => "e1000e",
+        };
+        args.add("-device", format!("{model},id=nic{i},netdev=net{i},mac={}{rom}", nic.mac));
+        Ok(())
+    }
+
+    fn add_serial(&self, args: &mut Args) {
+        let log = self.serial_log.as_deref().map(|log| format!(",logfile={}", escaped(log))).unwrap_or_default();
+        // signal=on: on a terminal ctrl-C ends QEMU.
+        args.add("-chardev", format!("stdio,id=serial0,signal=on{log}"));
+        args.add("-serial", "chardev:serial0");
+    }
+
+    fn add_identity(&self, args: &mut Args) {
+        if let Some(qmp) = &self.qmp {
+            args.add("-qmp", format!("unix:{},server=on,wait=off", escaped(qmp)));
+        }
+        if self.needs_monitor() {
+            args.all(&["-S"]);
+        }
+        if self.no_reboot {
+            args.all(&["-no-reboot"]);
+        }
+        if let Some(rtc) = &self.rtc {
+            args.add("-rtc", format!("base={rtc}"));
+        }
+        if let Some(uuid) = &self.uuid {
+            args.add("-uuid", uuid.as_str());
+        }
+        if let Some(serial) = &self.serial_number {
+            args.add("-smbios", format!("type=1,serial={}", serial.replace(',', ",,")));
+        }
+    }
+}
+
+fn add_disk(args: &mut Args, i: usize, disk: &Disk) {
+    let (format, file) = (&disk.format, escaped(&disk.path));
+    args.add("-drive", format!("if=none,id=disk{i},format={format},discard=unmap,file={file}"));
+    let device = match disk.bus {
+        Bus::VirtioBlk => "virtio-blk-pci".to_owned(),
+        Bus::Nvme => "nvme".to_owned(),
+        Bus::Ahci => {
+            args.add("-device", format!("ich9-ahci,id=ahci{i}"));
+            format!("ide-hd,bus=ahci{i}.0")
+        }
+        Bus::VirtioScsi => {
+            args.add("-device", format!("virtio-scsi-pci,id=scsi{i}"));
+            format!("scsi-hd,bus=scsi{i}.0")
+        }
+    };
+    let sectors = match disk.sector_bytes {
+        512 => String::new(),
+        bytes => format!(",logical_block_size={bytes},physical_block_size={bytes}"),
+    };
+    let serial = disk.serial.replace(',', ",,");
+    // Index 0 is the network card's or the stick's.
+    args.add("-device", format!("{device},drive=disk{i}{sectors},serial={serial},bootindex={}", i + 1));
+}
+
+/// A path inside an option list: a comma is doubled.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[derive(Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn add(&mut self, name: &str, value: impl Into<String>) {
+        self.0.extend([name.to_owned(), value.into()]);
+    }
+
+    fn all(&mut self, words: &[&str]) {
+        self.0.extend(words.iter().map(|word| (*word).to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The boot, top to bottom.
+
+use crate::enter::{self, Exit};
+use crate::machine::Machine;
+use crate::wanted::{self, Wanted};
+use crate::{failure, install, network};
+use std::process::ExitCode;
+use tatara_spec::plan::{self, Disk, Origin, Plan, Target};
+use tatara_spec::step::Step;
+use tatara_spec::{Code, Fault};
+
+/// The worker: boots, and after a failure tries again with growing back-off, for ever.
+pub fn worker() -> ExitCode {
+    let mut machine = match Machine::new() {
+        Ok(machine) => machine,
+        // Nothing can be said yet; the supervisor reports the line and starts the worker anew.
+        Err(fault) => {
+            eprintln!("{}: {}", fault.code, fault.chain());
+            return ExitCode::FAILURE;
+        }
+    };
+    loop {
+        match boot(&mut machine) {
+            Ok(exit) => return exit.code(),
+            Err(fault) => failure::wait_after(&mut machine, &fault),
+        }
+    }
+}
+
+/// The steps of design.md. What was brought up by an earlier try stays up.
+fn boot(m: &mut Machine) -> Result<Exit, Fault> {
+    m.step(Step::CommandLine, Machine::read_command_line)?;
+    m.step(Step::Drivers, Machine::load_storage_drivers)?;
+    let mut disks = m.step(Step::FindDisk, Machine::find_disks)?;
+    let wanted = if m.boots_alone(&disks) {
+        wanted::accepted(&disks)?
+    } else {
+        m.step(Step::Network, network::up)?;
+        m.step(Step::Clock, network::set_clock)?;
+        let config = m.step(Step::Config, wanted::fetch_config)?;
+        let wanted = m.step(Step::Release, |m| wanted::fetch_release(m, config))?;
+        // Disks that came late count: nothing is chosen before all that are there are known.
+        disks = m.scan()?;
+        wanted
+    };
+    match m.step(Step::Plan, |m| decide(m, &wanted, &disks))? {
+        Plan::Install(target) | Plan::Reinstall(target) => {
+            install::whole_disk(m, &wanted, find(&disks, &target)?, &target)?;
+            install::hand_over(m, &wanted, &target)
+        }
+        Plan::Upgrade(target) => {
+            install::other_slot(m, &wanted, find(&disks, &target)?, &target)?;
+            install::hand_over(m, &wanted, &target)
+        }
+        Plan::Boot(target) => {
+            install::accept(m, &wanted, find(&disks, &target)?, &target)?;
+            enter::node(m, &wanted, &target)
+        }
+        Plan::Refuse(fault) => Err(fault),
+    }
+}
+
+/// Asks `plan()`, and prints its answer, the reason, and what will happen to each disk.
+fn decide(m: &mut Machine, wanted: &Wanted, disks: &[Disk]) -> Result<(Plan, String), Fault> {
+    let plan = plan::plan(wanted.desired(), disks, &m.line.request);
+    if let Plan::Refuse(fault) = plan {
+        return Err(fault);
+    }
+    for line in plan::wipe_plan(&plan, disks) {
+        m.reporter.info(&line);
+    }
+    m.plan = plan.to_string();
+    let said = m.plan.clone();
+    Ok((plan, said))
+}
+
+/// The disk that the plan names; the plan names only disks that it was given.
+fn find<'a>(disks: &'a [Disk], target: &Target) -> Result<&'a Disk, Fault> {
+    let gone = || Fault::new(Code::Internal, format!("the plan names {}, which is no disk of this machine", target.disk));
+    disks.iter().find(|disk| disk.path == target.disk).ok_or_else(gone)
+}
+
+impl Machine {
+    /// Whether the disk can boot without asking anybody: GRUB started us from it, an install of ours is complete on
+    /// exactly one, and nobody asked for a fresh config.
+    fn boots_alone(&self, disks: &[Disk]) -> bool {
+        let request = &self.line.request;
+        let installed = disks.iter().filter(|disk| matches!(disk.content, plan::Content::Installed(_))).count();
+        request.origin == Origin::Disk && !request.refresh && installed == 1
+    }
+}

@@ -1,0 +1,167 @@
+//! Steps: writing a release to the disk, through `tatara-installer`.
+
+use crate::enter::{self, Exit};
+use crate::machine::Machine;
+use crate::network::online;
+use crate::wanted::{FetchedRelease, Wanted};
+use reqwest::Url;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use tatara_init::console::Reporter;
+use tatara_init::fetch::{self, Attempt, Authenticity, Client, Verdict};
+use tatara_installer::install::{self, Completed, Job};
+use tatara_installer::state::{StateFile, StateMount, machine_id};
+use tatara_installer::{Source, bootenv};
+use tatara_spec::config::Handover;
+use tatara_spec::layout::state;
+use tatara_spec::plan::{Content, Disk, Target};
+use tatara_spec::record::InstallRecord;
+use tatara_spec::release::Artifact;
+use tatara_spec::slot::Slot;
+use tatara_spec::{Code, Fault, cmdline};
+
+/// Failed attempts at one file in a row after which the install starts over: the release may have been replaced meanwhile.
+const ATTEMPTS: u32 = 8;
+
+/// A release's files over HTTPS; what breaks off is resumed.
+struct Download {
+    client: Client,
+    base: Url,
+    reporter: Arc<Reporter>,
+}
+
+impl Source for Download {
+    fn open(&self, name: &str, artifact: &Artifact) -> Result<Box<dyn Read + Send + '_>, Fault> {
+        let url = self
+            .base
+            .join(name)
+            .map_err(|e| Fault::caused(Code::UrlBad, format!("`{name}` makes no URL with {}", self.base), e))?;
+        let wanted = fetch::Artifact {
+            url: url.into(),
+            what: name.to_owned(),
+            bytes: artifact.bytes,
+            authenticity: Authenticity::Content,
+        };
+        let reporter = Arc::clone(&self.reporter);
+        let reader = self.client.open(&wanted, move |attempt| retry(&reporter, attempt))?;
+        Ok(Box::new(reader))
+    }
+}
+
+/// A status like 404 may be mended by the time the whole install is tried again, a reset in the next second.
+fn retry(reporter: &Reporter, attempt: &Attempt) -> Verdict {
+    if attempt.failures >= ATTEMPTS {
+        return Verdict::Stop;
+    }
+    let Attempt { fault, received, wait, .. } = attempt;
+    let seconds = wait.as_secs_f64().ceil();
+    reporter.info(&format!("{}: {}; {received} bytes so far, again in {seconds} s", fault.code, fault.chain()));
+    Verdict::Retry
+}
+
+/// Install or reinstall.
+pub fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+    let mut job = job(m, wanted, disk, target)?;
+    job.state_files.push(StateFile::private(state::MACHINE_ID, machine_id()?.into_bytes()));
+    let done = install::run(&job, &download(m, wanted)?, m)?;
+    finish(m, done)
+}
+
+/// Upgrade.
+pub fn other_slot(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+    let job = job(m, wanted, disk, target)?;
+    let done = install::upgrade(&job, &download(m, wanted)?, m)?;
+    finish(m, done)
+}
+
+/// The install's own times are kept on the disk: after a kexec nobody else knows them.
+fn finish(m: &Machine, done: Completed) -> Result<(), Fault> {
+    m.save_timeline(&done.state)
+}
+
+/// After an install: into the node, or through the firmware.
+pub fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
+    match wanted.config.install.handover {
+        Handover::Kexec => enter::node(m, wanted, target),
+        Handover::Firmware => {
+            tatara_installer::state::unmount(&target.disk)?;
+            Ok(Exit::Reboot)
+        }
+    }
+}
+
+/// On a boot without an install: a config that is newer than the accepted one is accepted.
+pub fn accept(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+    // Only a config that was just fetched comes with a release.
+    let (Some(_), Content::Installed(installed)) = (&wanted.release, &disk.content) else { return Ok(()) };
+    let mount = StateMount::mount(&disk.path)?;
+    mount.writable()?;
+    for file in state_files(wanted)? {
+        mount.write(&file)?;
+    }
+    let record = InstallRecord { serial: wanted.config.metadata.serial, ..installed.record.clone() };
+    if record != installed.record {
+        mount.write_record(&record)?;
+    }
+    let args = enter::node_args(m, wanted)?;
+    bootenv::write_node_cfg(&disk.path, target.slot, &args)?;
+    m.save_timeline(&mount)
+}
+
+fn download(m: &Machine, wanted: &Wanted) -> Result<Download, Fault> {
+    let base = release(wanted)?.url.clone();
+    Ok(Download { client: online(m)?.client()?, base, reporter: Arc::clone(&m.reporter) })
+}
+
+fn release(wanted: &Wanted) -> Result<&FetchedRelease, Fault> {
+    // `plan()` installs only what was fetched.
+    wanted.release.as_ref().ok_or_else(|| Fault::new(Code::Internal, "an install without a release"))
+}
+
+fn job<'a>(m: &Machine, wanted: &'a Wanted, disk: &'a Disk, target: &Target) -> Result<Job<'a>, Fault> {
+    Ok(Job {
+        disk,
+        slot: target.slot,
+        release: &release(wanted)?.manifest,
+        node_args: enter::node_args(m, wanted)?,
+        record: record(wanted, disk),
+        state_files: state_files(wanted)?,
+    })
+}
+
+fn record(wanted: &Wanted, disk: &Disk) -> InstallRecord {
+    let slots = match &disk.content {
+        Content::Installed(installed) => installed.record.slots.clone(),
+        _ => [].into(),
+    };
+    InstallRecord {
+        node: wanted.config.metadata.name.clone(),
+        generation: wanted.config.install.generation,
+        serial: wanted.config.metadata.serial,
+        slots,
+    }
+}
+
+fn state_files(wanted: &Wanted) -> Result<Vec<StateFile>, Fault> {
+    let keys = serde_json::to_vec(&wanted.keys)
+        .map_err(|e| Fault::caused(Code::Internal, "the SSH keys cannot be written as JSON", e))?;
+    Ok(vec![StateFile::private(state::CONFIG, wanted.bytes.clone()), StateFile::private(state::KEYS, keys)])
+}
+
+/// The command line of the node's kernel, for kexec: as GRUB makes it, with the mark that kexec was done.
+pub fn kexec_line(slot: Slot, args: &[String]) -> String {
+    format!("{} tatara.kexec", install::command_line(slot, args))
+}
+
+/// The arguments that the running kernel lacks.
+pub fn missing(m: &Machine, args: &[String]) -> Vec<String> {
+    cmdline::missing(&m.line, args)
+}
+
+/// Whether the root has modules for the running kernel. A root without any needs none.
+pub fn has_modules(root: &Path, release: &str) -> bool {
+    let modules = root.join("usr/lib/modules");
+    let none = std::fs::read_dir(&modules).map_or(true, |mut entries| entries.next().is_none());
+    none || modules.join(release).is_dir()
+}

@@ -1,0 +1,218 @@
+//! PID 1: mounts what every process needs, runs the worker, adopts orphans, and ends this kernel's life when the worker says how.
+//!
+//! It never ends and never blocks: the end of PID 1 is a kernel panic. So it does next to nothing itself.
+
+mod ending;
+mod worker;
+
+pub use ending::{EXIT_KEXEC, EXIT_POWER_OFF, EXIT_REBOOT, EXIT_SWITCH_ROOT, SYSROOT};
+
+use crate::console::Reporter;
+use ending::Ending;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tatara_spec::{Code, Fault};
+use tatara_sys::mount::{MountFlags, mount_once};
+use tatara_sys::process::{End, Signal, Signals, reap};
+use worker::Worker;
+
+/// The longest wait before a worker that keeps dying is started again.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A worker that lived this long had got somewhere: the next pause is short again.
+const LONG_LIFE: Duration = Duration::from_secs(600);
+
+/// Runs PID 1. Returns only when the process is not PID 1: it would take over a machine that somebody uses.
+#[must_use]
+pub fn run() -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!("this is an init: it runs only as process 1");
+        return ExitCode::FAILURE;
+    }
+    let mounted = mount_all(Path::new("/"));
+    let mut supervisor = Supervisor { reporter: Reporter::open(Path::new("/")), signals: None, failures: 0 };
+    if let Err(fault) = mounted {
+        supervisor.reporter.fail_as("mounts", &fault);
+    }
+    supervisor.take_signals();
+    loop {
+        let started = Instant::now();
+        match supervisor.run_worker() {
+            Happened::Ended(ending) => {
+                let fault = ending.carry_out(&supervisor.reporter);
+                supervisor.retry_after(&fault, started);
+            }
+            Happened::Asked(signal) => supervisor.obey(signal),
+            Happened::Failed(fault) => supervisor.retry_after(&fault, started),
+        }
+    }
+}
+
+/// Mounts /proc, /sys, /dev and /run below `root`; what is mounted already stays.
+///
+/// # Errors
+/// [`Code::Sys`] with the first that fails.
+pub fn mount_all(root: &Path) -> Result<(), Fault> {
+    let closed = MountFlags::NOSUID | MountFlags::NODEV;
+    let kernel = closed | MountFlags::NOEXEC;
+    // The options are systemd's (src/shared/mount-setup.c), which finds these mounts and keeps them.
+    let mounts = [
+        ("proc", "proc", kernel, ""),
+        ("sysfs", "sys", kernel, ""),
+        ("devtmpfs", "dev", MountFlags::NOSUID, "mode=0755"),
+        ("tmpfs", "run", closed, "mode=0755,size=20%,nr_inodes=800k"),
+    ];
+    for (fstype, name, flags, data) in mounts {
+        mount_once(fstype, &root.join(name), flags, data)
+            .map_err(|e| Fault::caused(Code::Sys, format!("cannot provide /{name}"), e))?;
+    }
+    Ok(())
+}
+
+struct Supervisor {
+    reporter: Reporter,
+    /// `None` when the kernel gives no signalfd; then children are looked for twice a second.
+    signals: Option<Signals>,
+    /// How many workers have died in a row.
+    failures: u32,
+}
+
+/// What ends a wait.
+enum Happened {
+    /// The worker has ended and said how to go on.
+    Ended(Ending),
+    /// Somebody wants the machine to end.
+    Asked(Signal),
+    /// The worker died, or could not be started.
+    Failed(Fault),
+}
+
+impl Supervisor {
+    fn take_signals(&mut self) {
+        match Signals::block() {
+            Ok(signals) => self.signals = Some(signals),
+            Err(error) => self.reporter.info(&format!("PID 1 takes no signals: {}", chain(&error))),
+        }
+        if let Err(error) = tatara_sys::power::catch_ctrl_alt_del() {
+            self.reporter.info(&format!("Ctrl-Alt-Del restarts without syncing: {}", chain(&error)));
+        }
+    }
+
+    /// Runs a worker to its end.
+    fn run_worker(&mut self) -> Happened {
+        let mut worker = match Worker::start() {
+            Ok(worker) => worker,
+            Err(fault) => return Happened::Failed(fault),
+        };
+        loop {
+            self.wait(Some(&worker), None);
+            worker.forward(&self.reporter);
+            while let Some((pid, end)) = self.reap() {
+                if pid == worker.pid() {
+                    worker.forward(&self.reporter);
+                    return match Ending::of(end) {
+                        Some(ending) => Happened::Ended(ending),
+                        None => Happened::Failed(worker.died(end)),
+                    };
+                }
+            }
+            if let Some(signal) = self.asked() {
+                return Happened::Asked(signal);
+            }
+        }
+    }
+
+    /// Reports a failure and waits before the next worker.
+    fn retry_after(&mut self, fault: &Fault, started: Instant) {
+        if started.elapsed() >= LONG_LIFE {
+            self.failures = 0;
+        }
+        let pause = pause(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.reporter.fail_as("worker", fault);
+        self.reporter.info(&format!("  next: the worker is started again in {} s", pause.as_secs()));
+        let deadline = Instant::now() + pause;
+        while Instant::now() < deadline {
+            self.wait(None, Some(deadline));
+            while self.reap().is_some() {}
+            if let Some(signal) = self.asked() {
+                self.obey(signal);
+            }
+        }
+    }
+
+    /// Waits for a signal, a line of the worker, or the deadline.
+    fn wait(&self, worker: Option<&Worker>, deadline: Option<Instant>) {
+        let mut fds = Vec::new();
+        fds.extend(self.signals.as_ref().map(|signals| PollFd::new(signals, PollFlags::IN)));
+        fds.extend(worker.and_then(Worker::lines).map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
+        let blind = self.signals.is_none().then_some(Duration::from_millis(500));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.into_iter().chain(blind).min().and_then(|wait| Timespec::try_from(wait).ok());
+        // An interrupted or refused poll is a wait that was short.
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    /// The end of a child, orphans included.
+    fn reap(&self) -> Option<(u32, End)> {
+        let (pid, end) = reap().unwrap_or_else(|error| {
+            self.reporter.info(&chain(&error));
+            None
+        })?;
+        Some((pid.unsigned_abs(), end))
+    }
+
+    /// A pending signal that is more than news of children.
+    fn asked(&mut self) -> Option<Signal> {
+        let signals = self.signals.as_mut()?;
+        while let Ok(Some(signal)) = signals.take() {
+            if signal != Signal::Child {
+                return Some(signal);
+            }
+        }
+        None
+    }
+
+    /// Ends the machine as asked. What the worker was writing is left as after a power cut, which an install survives.
+    fn obey(&mut self, signal: Signal) {
+        let (ending, text) = match signal {
+            Signal::Child => return,
+            Signal::Interrupt => (Ending::Reboot, "Ctrl-Alt-Del: the machine restarts"),
+            Signal::Terminate | Signal::Power => (Ending::PowerOff, "asked to end: the machine powers off"),
+        };
+        self.reporter.info(text);
+        let fault = ending.carry_out(&self.reporter);
+        self.reporter.fail_as("worker", &fault);
+    }
+}
+
+/// The pause after so many failures in a row: 1, 2, 4 … 60 seconds.
+fn pause(failures: u32) -> Duration {
+    Duration::from_secs(1_u64.checked_shl(failures).unwrap_or(u64::MAX)).min(PAUSE_MAX)
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{pause, run};
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let seconds: Vec<_> = [0, 1, 2, 5, 6, 63, 64, u32::MAX].map(|n| pause(n).as_secs()).to_vec();
+        assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn it_refuses_to_run_as_another_process() {
+        assert_eq!(run(), std::process::ExitCode::FAILURE);
+    }
+}

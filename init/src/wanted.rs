@@ -1,0 +1,183 @@
+//! Steps: what is wanted of this node — its config, its release — fetched, or as accepted before.
+
+use crate::machine::Machine;
+use crate::network::{Online, online};
+use reqwest::Url;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tatara_init::fetch::{Authenticity, Client, File};
+use tatara_init::net::Link;
+use tatara_init::signature::{self, Signed};
+use tatara_installer::state::StateMount;
+use tatara_spec::cmdline::Placeholders;
+use tatara_spec::config::{self, NodeConfig};
+use tatara_spec::layout::state;
+use tatara_spec::plan::{Content, Desired, Disk};
+use tatara_spec::release::Release;
+use tatara_spec::{Code, Fault};
+
+/// A config is text that a person wrote; more than this is a mistake or an attack.
+const CONFIG_LIMIT: u64 = 1 << 20;
+/// The manifest of a 100 GiB root would be smaller.
+const MANIFEST_LIMIT: u64 = 16 << 20;
+/// A minisign signature file has about 300 bytes.
+const SIGNATURE_LIMIT: u64 = 4096;
+/// GitHub's largest key lists are a tenth of this.
+const KEYS_LIMIT: u64 = 64 << 10;
+
+/// The node's config with what belongs to it.
+pub struct Wanted {
+    pub config: NodeConfig,
+    /// The file as fetched.
+    pub bytes: Vec<u8>,
+    /// Fetched SSH keys: URL to keys.
+    pub keys: BTreeMap<String, Vec<String>>,
+    /// The release, when it was fetched.
+    pub release: Option<FetchedRelease>,
+}
+
+/// A verified manifest, and where its files are.
+pub struct FetchedRelease {
+    pub manifest: Release,
+    pub url: Url,
+}
+
+/// A config, and where it came from.
+pub struct FetchedConfig {
+    config: NodeConfig,
+    bytes: Vec<u8>,
+    url: Url,
+}
+
+impl Wanted {
+    /// As `plan()` wants it.
+    pub fn desired(&self) -> Option<Desired<'_>> {
+        let release = self.release.as_ref().map(|release| release.manifest.id.as_str());
+        Some(Desired { config: &self.config, release })
+    }
+}
+
+/// The config that the node accepted last, from its disk.
+pub fn accepted(disks: &[Disk]) -> Result<Wanted, Fault> {
+    let installed = disks.iter().find(|disk| matches!(disk.content, Content::Installed(_)));
+    let disk = installed.ok_or_else(|| Fault::new(Code::Internal, "no disk is installed"))?;
+    let mount = StateMount::mount(&disk.path)?;
+    let missing = || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
+    let bytes = mount.read(state::CONFIG, CONFIG_LIMIT)?.ok_or_else(missing)?;
+    let keys = match mount.read(state::KEYS, MANIFEST_LIMIT)? {
+        Some(json) => serde_json::from_slice(&json)
+            .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e))?,
+        None => BTreeMap::new(),
+    };
+    Ok(Wanted { config: parse("accepted config", &bytes)?, bytes, keys, release: None })
+}
+
+fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {
+    config::parse(name, bytes).map_err(|diagnostics| config::to_fault(&diagnostics))
+}
+
+/// Step: the config, from the first link whose way leads to the server.
+pub fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), Fault> {
+    let no_url = || Fault::new(Code::CmdlineBad, "the kernel argument `tatara.config=URL` is missing");
+    let template = m.line.config_url.clone().ok_or_else(no_url)?;
+    let mut links = online(m)?.network.links();
+    // The link in use goes first: it has worked before.
+    links.sort_by_key(|link| Some(&link.name) != m.online.as_ref().map(|online| &online.link.name));
+    let mut last = Err(Fault::new(Code::NetNoLink, "no link has an address"));
+    for link in links {
+        last = fetch_over(m, link, &template);
+        if let Err(fault) = &last
+            && matches!(fault.code, Code::NetConnect | Code::NetDns)
+        {
+            m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+            continue;
+        }
+        break;
+    }
+    let fetched = last?;
+    let detail = format!("url={} serial={}", fetched.url, fetched.config.metadata.serial);
+    Ok((fetched, detail))
+}
+
+fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConfig, Fault> {
+    let url = placeholders(&link).fill(template)?;
+    if let Some(online) = &mut m.online {
+        online.switch_to(link)?;
+    }
+    let client = online(m)?.client()?;
+    // With keys the signature vouches for the content, whatever the way.
+    let authenticity = if m.keys.is_empty() { Authenticity::Connection } else { Authenticity::Content };
+    let file = File { url: &url, what: "config", limit: CONFIG_LIMIT, authenticity };
+    let bytes = client.get(&file)?;
+    if !m.keys.is_empty() {
+        check_signature(&client, Signed::Config, &file, &bytes, &m.keys)?;
+    }
+    let name = url.rsplit('/').next().unwrap_or("config").to_owned();
+    let config = parse(&name, &bytes)?;
+    Ok(FetchedConfig { config, bytes, url: parse_url(&url)? })
+}
+
+fn parse_url(text: &str) -> Result<Url, Fault> {
+    Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{text}` is not a URL"), e))
+}
+
+fn placeholders(link: &Link) -> Placeholders {
+    let dmi = tatara_sys::dmi::read(Path::new("/sys"));
+    Placeholders { mac: Some(link.mac.clone()), uuid: dmi.uuid, serial: dmi.serial, hostname: link.hostname.clone() }
+}
+
+fn check_signature(
+    client: &Client,
+    what: Signed,
+    file: &File<'_>,
+    bytes: &[u8],
+    keys: &[String],
+) -> Result<(), Fault> {
+    let url = format!("{}.sig", file.url);
+    let name = format!("signature of the {}", file.what);
+    let signature =
+        File { url: &url, what: &name, limit: SIGNATURE_LIMIT, authenticity: Authenticity::Content };
+    let code = if what == Signed::Config { Code::ConfigSignature } else { Code::ReleaseSignature };
+    // A signature that is not there is a missing signature, not a web server's problem.
+    let text = client.get(&signature).map_err(|fault| match fault.code {
+        Code::HttpStatus => Fault::caused(code, format!("the {} must be signed", file.what), fault),
+        _ => fault,
+    })?;
+    signature::verify(what, bytes, &String::from_utf8_lossy(&text), keys)?;
+    Ok(())
+}
+
+/// Step: the release manifest, and the SSH keys that the config points at.
+pub fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(Wanted, String), Fault> {
+    let FetchedConfig { config, bytes, url } = fetched;
+    let online: &Online = online(m)?;
+    let client = online.client()?;
+    let reference = &config.install.release;
+    let url = url
+        .join(&reference.url)
+        .map_err(|e| Fault::caused(Code::UrlBad, format!("install.release.url `{}` is not a URL", reference.url), e))?;
+    // The config is genuine by now: a key that it names is the one that counts.
+    let signers = reference.key.as_ref().map_or_else(|| m.keys.clone(), |key| vec![key.clone()]);
+    let authenticity = if signers.is_empty() { Authenticity::Connection } else { Authenticity::Content };
+    let file = File { url: url.as_str(), what: "release manifest", limit: MANIFEST_LIMIT, authenticity };
+    let text = client.get(&file)?;
+    if !signers.is_empty() {
+        check_signature(&client, Signed::Release, &file, &text, &signers)?;
+    }
+    let manifest = Release::parse(&text)?;
+    let keys = fetch_keys(&client, &config)?;
+    let detail = format!("id={} kernel={}", manifest.id, manifest.kernel_version);
+    Ok((Wanted { config, bytes, keys, release: Some(FetchedRelease { manifest, url }) }, detail))
+}
+
+fn fetch_keys(client: &Client, config: &NodeConfig) -> Result<BTreeMap<String, Vec<String>>, Fault> {
+    let mut keys = BTreeMap::new();
+    for url in config.users.iter().filter_map(|user| user.keys_url.as_deref()) {
+        let file = File { url, what: "SSH keys", limit: KEYS_LIMIT, authenticity: Authenticity::Connection };
+        let text = client.get(&file)?;
+        let lines = String::from_utf8_lossy(&text);
+        let list = lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        keys.insert(url.to_owned(), list.map(str::to_owned).collect());
+    }
+    Ok(keys)
+}

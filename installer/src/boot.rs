@@ -1,0 +1,135 @@
+//! Mounting an installed system: root, state, and the overlay of /etc.
+
+use crate::fault::because;
+use crate::{Disk, StateMount, parts};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use tatara_spec::slot::Slot;
+use tatara_spec::{Code, Fault};
+use tatara_sys::block::Access;
+use tatara_sys::mount::{self, MountFlags, UnmountFlags};
+
+/// The overlay's layers, on the tmpfs of /run: they move to the node with it.
+const ETC_DIR: &str = "/run/tatara/etc";
+/// What the kernel starts next, below the root.
+const INIT: &str = "sbin/init";
+/// Symbolic links are followed inside of the root; this is how the kernel does that (openat2(2)).
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT;
+
+/// Mounts a slot of a disk (`/dev/NAME`) at `target`: the root read-only, the state partition at /var, and a fresh overlay at /etc;
+/// it checks that there is an init to start. When it fails, nothing stays mounted at `target`.
+///
+/// # Errors
+/// [`Code::RootMount`], [`Code::StateMount`], [`Code::RootInit`]; [`Code::DiskRead`] when the partitions cannot be found.
+pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount) -> Result<(), Fault> {
+    let open = Disk::open(Path::new(disk), Access::Read)?;
+    let table = parts::read(&open.medium())?;
+    let entry = parts::entry(&table.partitions, parts::root_of(slot))?;
+    let node = parts::node(Path::new("/sys"), Path::new("/dev"), disk, entry)?;
+    state.writable()?;
+    DirBuilder::new()
+        .recursive(true)
+        .create(target)
+        .map_err(because(Code::Sys, format!("cannot make {}", target.display())))?;
+    let source = node.to_string_lossy();
+    mount::mount(&source, target, "erofs", MountFlags::RDONLY, "")
+        .map_err(because(Code::RootMount, format!("the root of slot {slot} ({source}) cannot be mounted")))?;
+    let result = check_init(target).and_then(|()| overlay_etc(target));
+    let result = result.and_then(|()| state.move_to(&target.join("var")));
+    if result.is_err() {
+        // The next attempt begins with nothing mounted here; the state partition is not among what is taken away.
+        let _ = mount::unmount(&target.join("etc"), UnmountFlags::DETACH);
+        let _ = mount::unmount(target, UnmountFlags::DETACH);
+    }
+    result
+}
+
+/// An overlay of the root's /etc and an empty tmpfs: every boot starts from the release's files.
+fn overlay_etc(target: &Path) -> Result<(), Fault> {
+    let base = Path::new(ETC_DIR);
+    let failed = || because(Code::Sys, format!("cannot prepare {ETC_DIR}"));
+    match std::fs::remove_dir_all(base) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
+        _ => {}
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(base).map_err(failed())?;
+    for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
+        DirBuilder::new().mode(mode).create(base.join(name)).map_err(failed())?;
+    }
+    let etc = target.join("etc");
+    let data = format!("lowerdir={},upperdir={ETC_DIR}/upper,workdir={ETC_DIR}/work", etc.display());
+    mount::mount("overlay", &etc, "overlay", MountFlags::empty(), &data)
+        .map_err(because(Code::RootMount, "the overlay of /etc cannot be mounted"))
+}
+
+/// Whether `root` has an init that the kernel could start: a regular file that is executable and is a program or a script.
+///
+/// # Errors
+/// [`Code::RootInit`] with what was found instead.
+pub fn check_init(root: &Path) -> Result<(), Fault> {
+    let wrong = |what: &str| Fault::new(Code::RootInit, format!("/{INIT} {what}"));
+    let directory =
+        File::open(root).map_err(because(Code::RootInit, format!("cannot open {}", root.display())))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let init = rustix::fs::openat2(&directory, INIT, flags, Mode::empty(), INSIDE)
+        .map_err(because(Code::RootInit, format!("cannot open /{INIT}")))?;
+    let mut init = File::from(init);
+    let stat = init.metadata().map_err(because(Code::RootInit, format!("cannot examine /{INIT}")))?;
+    if !stat.is_file() {
+        return Err(wrong("is no regular file"));
+    }
+    if stat.permissions().mode() & 0o111 == 0 {
+        return Err(wrong("is not executable"));
+    }
+    let mut magic = [0; 4];
+    init.read_exact(&mut magic).map_err(because(Code::RootInit, format!("cannot read /{INIT}")))?;
+    if magic == *b"\x7fELF" || magic.starts_with(b"#!") {
+        return Ok(());
+    }
+    Err(wrong("is neither an ELF program nor a script"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_init;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    fn program(path: &Path, bytes: &[u8], mode: u32) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn links_are_followed_inside_of_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        program(&root.path().join("usr/lib/systemd/systemd"), b"\x7fELF....", 0o755);
+        std::fs::create_dir_all(root.path().join("usr/sbin")).unwrap();
+        symlink("usr/sbin", root.path().join("sbin")).unwrap();
+        symlink("/lib/systemd/systemd", root.path().join("usr/sbin/init")).unwrap();
+        assert!(check_init(root.path()).is_err(), "/lib is missing in the root, whatever the host has");
+        symlink("usr/lib", root.path().join("lib")).unwrap();
+        check_init(root.path()).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_refused() {
+        let cases: [(&[u8], u32, &str); 3] = [
+            (b"\x7fELF....", 0o644, "not executable"),
+            (b"text of no program", 0o755, "neither"),
+            (b"", 0o755, "cannot read"),
+        ];
+        for (bytes, mode, wanted) in cases {
+            let root = tempfile::tempdir().unwrap();
+            program(&root.path().join("sbin/init"), bytes, mode);
+            let fault = check_init(root.path()).unwrap_err();
+            assert!(fault.message.contains(wanted), "{}", fault.message);
+        }
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(check_init(empty.path()).unwrap_err().code, tatara_spec::Code::RootInit);
+    }
+}

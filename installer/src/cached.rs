@@ -1,0 +1,150 @@
+//! A seekable view of a [`Target`], for code that reads and writes small pieces: partition tables, FAT, signatures.
+//!
+//! Everything on a disk goes through the same [`Target`], past the kernel's page cache, so there is nothing to get out of step
+//! with the cache of another node of the same disk. What is written here is on its way to the device only after [`Cached::sync`].
+
+use crate::span::{get, put};
+use std::io::{self, Error, ErrorKind, Read, Seek, SeekFrom, Write};
+use tatara_disk::stream::Target;
+
+/// Bytes of one cached piece: large enough that a kernel is copied in few requests, small enough that eight are nothing.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Pieces kept: FAT code alternates between both tables, a directory and the data.
+const CHUNKS: usize = 8;
+
+struct Chunk {
+    /// Offset in the view.
+    offset: u64,
+    data: Vec<u8>,
+    /// What differs from the device, as byte range in `data`.
+    dirty: Option<(usize, usize)>,
+}
+
+/// The bytes `start..start + bytes` of a target.
+pub struct Cached<'a> {
+    target: &'a dyn Target,
+    start: u64,
+    bytes: u64,
+    sector_bytes: usize,
+    position: u64,
+    /// Least recently used first.
+    chunks: Vec<Chunk>,
+}
+
+impl<'a> Cached<'a> {
+    /// A view; `start` and `bytes` are multiples of `sector_bytes`, the device's logical sector.
+    pub fn new(target: &'a dyn Target, start: u64, bytes: u64, sector_bytes: u32) -> Self {
+        Self { target, start, bytes, sector_bytes: sector_bytes as usize, position: 0, chunks: Vec::new() }
+    }
+
+    /// Writes what has changed and has the device make it durable.
+    ///
+    /// From the end to the start, with a flush before the first piece: what describes a disk or a file system lies at its
+    /// start, and so is never there without what it describes. (A partition table's backup is durable before the primary.)
+    ///
+    /// # Errors
+    /// What the target says.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let mut dirty: Vec<&mut Chunk> = self.chunks.iter_mut().filter(|c| c.dirty.is_some()).collect();
+        dirty.sort_by_key(|chunk| std::cmp::Reverse(chunk.offset));
+        let count = dirty.len();
+        for (i, chunk) in dirty.into_iter().enumerate() {
+            if i + 1 == count && count > 1 {
+                self.target.flush()?;
+            }
+            write_back(self.target, self.start, self.sector_bytes, chunk)?;
+        }
+        self.target.flush()
+    }
+
+    fn clamp(&self, wanted: usize) -> usize {
+        let left = self.bytes.saturating_sub(self.position);
+        wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// The chunk that `position` is in, and the offset in it. `whole` means that all of it will be overwritten.
+    fn chunk(&mut self, overwritten: usize) -> io::Result<(&mut Chunk, usize)> {
+        let offset = self.position / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;
+        let within = usize::try_from(self.position - offset).map_err(Error::other)?;
+        let chunk = match self.chunks.iter().position(|chunk| chunk.offset == offset) {
+            Some(index) => self.chunks.remove(index),
+            None => self.load(offset, within == 0 && overwritten >= CHUNK_BYTES)?,
+        };
+        self.chunks.push(chunk);
+        let last = self.chunks.last_mut().ok_or(ErrorKind::NotFound)?;
+        Ok((last, within))
+    }
+
+    fn load(&mut self, offset: u64, overwritten: bool) -> io::Result<Chunk> {
+        let mut data = if self.chunks.len() < CHUNKS {
+            Vec::new()
+        } else {
+            let mut oldest = self.chunks.remove(0);
+            write_back(self.target, self.start, self.sector_bytes, &mut oldest)?;
+            oldest.data
+        };
+        let length = (self.bytes - offset).min(CHUNK_BYTES as u64);
+        data.resize(usize::try_from(length).map_err(Error::other)?, 0);
+        if !overwritten {
+            get(self.target, self.start + offset, &mut data)?;
+        }
+        Ok(Chunk { offset, data, dirty: None })
+    }
+}
+
+fn write_back(target: &dyn Target, start: u64, sector_bytes: usize, chunk: &mut Chunk) -> io::Result<()> {
+    let Some((from, to)) = chunk.dirty else { return Ok(()) };
+    let from = from / sector_bytes * sector_bytes;
+    let to = to.next_multiple_of(sector_bytes).min(chunk.data.len());
+    put(target, start + chunk.offset + from as u64, &chunk.data[from..to])?;
+    chunk.dirty = None;
+    Ok(())
+}
+
+impl Read for Cached<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let wanted = self.clamp(buf.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let (chunk, within) = self.chunk(0)?;
+        let got = wanted.min(chunk.data.len() - within);
+        buf[..got].copy_from_slice(&chunk.data[within..within + got]);
+        self.position += got as u64;
+        Ok(got)
+    }
+}
+
+impl Write for Cached<'_> {
+    /// Writes at most up to the end of the view; there, 0 bytes.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let wanted = self.clamp(buf.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let (chunk, within) = self.chunk(wanted)?;
+        let put = wanted.min(chunk.data.len() - within);
+        chunk.data[within..within + put].copy_from_slice(&buf[..put]);
+        let (from, to) = chunk.dirty.unwrap_or((within, within));
+        chunk.dirty = Some((from.min(within), to.max(within + put)));
+        self.position += put as u64;
+        Ok(put)
+    }
+
+    /// Does nothing: libraries flush often, and durability is [`Cached::sync`]'s.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Cached<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(delta) => self.bytes.checked_add_signed(delta),
+            SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
+        };
+        self.position = target.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "seek before the start"))?;
+        Ok(self.position)
+    }
+}

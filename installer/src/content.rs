@@ -1,0 +1,69 @@
+//! What a disk holds, from its bytes and, if it is ours, from its state partition.
+
+use crate::span::{Medium, get};
+use crate::{bootenv, ext4};
+use tatara_disk::gpt::table::{self, Entry, Table};
+use tatara_disk::probe;
+use tatara_spec::layout::STATE;
+use tatara_spec::plan::{Content, Installed};
+use tatara_spec::record::InstallRecord;
+use tatara_spec::Fault;
+
+/// What was found, and what else the table says.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) content: Content,
+    /// Labels of the partitions.
+    pub(crate) labels: Vec<String>,
+}
+
+/// Reads the record on a disk whose partitions are ours; `None` when there is none.
+pub(crate) type ReadRecord<'a> = &'a dyn Fn(&Entry) -> Result<Option<InstallRecord>, Fault>;
+
+/// Judges a disk. A disk that cannot be read, or whose install cannot be understood, is [`Content::Unreadable`]: it is never taken
+/// for empty or interrupted, so it is never overwritten by mistake.
+pub(crate) fn judge(medium: &Medium<'_>, read_record: ReadRecord<'_>) -> Found {
+    match table::read(&mut medium.cached(), medium.sector_bytes) {
+        Err(error) => {
+            let fault = Fault::caused(tatara_spec::Code::DiskRead, "its partition table cannot be read", error);
+            Found { content: Content::Unreadable(fault.chain()), labels: Vec::new() }
+        }
+        Ok(Some(table)) => {
+            let labels = table.partitions.iter().map(|entry| entry.label.clone()).collect();
+            let content = if table::is_ours(&table) {
+                ours(medium, &table, read_record).unwrap_or_else(|fault| Content::Unreadable(fault.chain()))
+            } else {
+                foreign(medium)
+            };
+            Found { content, labels }
+        }
+        Ok(None) => Found { content: foreign(medium), labels: Vec::new() },
+    }
+}
+
+fn ours(medium: &Medium<'_>, table: &Table, read_record: ReadRecord<'_>) -> Result<Content, Fault> {
+    let state = crate::parts::entry(&table.partitions, &STATE)?;
+    let mut head = [0; ext4::HEAD_BYTES];
+    get(&medium.span(state), 0, &mut head).map_err(crate::fault::reading("the state partition"))?;
+    // An install erases these bytes before anything else, and writes them when the file system behind them is complete.
+    if head.iter().all(|&byte| byte == 0) {
+        return Ok(Content::Interrupted);
+    }
+    let Some(record) = read_record(state)? else { return Ok(Content::Interrupted) };
+    let env = bootenv::read_from(medium, &table.partitions)
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| bootenv::assumed(&record));
+    Ok(Content::Installed(Box::new(Installed { record, env })))
+}
+
+fn foreign(medium: &Medium<'_>) -> Content {
+    match probe::signatures(&mut medium.cached(), medium.bytes, medium.sector_bytes) {
+        Err(error) => Content::Unreadable(format!("it cannot be read: {error}")),
+        Ok(found) if found.is_empty() => Content::Empty,
+        Ok(found) => Content::Foreign(found.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// The label of the ESP on our USB sticks.
+pub const USB_ESP_LABEL: &str = "tatara-usb-esp";

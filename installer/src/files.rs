@@ -1,0 +1,131 @@
+//! Files of the state partition: written so that a power cut leaves the old or the new one, never half of one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use tatara_spec::{Code, Fault, layout};
+
+/// A file below the root of the state partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFile {
+    /// Relative path, e.g. [`layout::state::CONFIG`].
+    pub path: String,
+    /// Permissions, e.g. `0o600`.
+    pub mode: u32,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes a file below `root`: temporary file, fsync, rename, fsync of the directory. Missing directories are made, our own
+/// ([`layout::state::DIR`] and below) with mode 0700.
+///
+/// # Errors
+/// [`Code::DiskWrite`] with the path and what the kernel said.
+pub fn write(root: &Path, file: &StateFile) -> Result<(), Fault> {
+    write_io(root, file).map_err(|cause| {
+        Fault::caused(Code::DiskWrite, format!("cannot write {} on the state partition", file.path), cause)
+    })
+}
+
+fn write_io(root: &Path, file: &StateFile) -> io::Result<()> {
+    let path = root.join(&file.path);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+    let directory = make_directories(root, Path::new(&file.path))?;
+    let mut temporary = name;
+    temporary.push(".new");
+    let temporary = directory.join(temporary);
+    // One that a power cut left behind may have other permissions.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&temporary)?;
+    out.write_all(&file.bytes)?;
+    out.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(file.mode))?;
+    out.sync_all()?;
+    fs::rename(&temporary, &path)?;
+    File::open(&directory)?.sync_all()
+}
+
+/// Makes the directories above `relative`, durable; gives the lowest.
+fn make_directories(root: &Path, relative: &Path) -> io::Result<std::path::PathBuf> {
+    let mut directory = root.to_owned();
+    let mut below = std::path::PathBuf::new();
+    for part in relative.parent().into_iter().flat_map(Path::components) {
+        let above = directory.clone();
+        directory.push(part);
+        below.push(part);
+        let mode = if below.starts_with(layout::state::DIR) { 0o700 } else { 0o755 };
+        match DirBuilder::new().mode(mode).create(&directory) {
+            Ok(()) => File::open(&above)?.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(directory)
+}
+
+/// Reads a file below `root`, at most `limit` bytes; `None` when there is none.
+///
+/// # Errors
+/// [`Code::DiskRead`] with the path and what the kernel said, or that it is too large.
+pub fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
+    let wrong = |cause: io::Error| {
+        Fault::caused(Code::DiskRead, format!("cannot read {path} on the state partition"), cause)
+    };
+    let file = match File::open(root.join(path)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error)),
+    };
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes).map_err(wrong)?;
+    if bytes.len() as u64 > limit {
+        return Err(wrong(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes"))));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StateFile, read, write};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &std::path::Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn modes_are_exact_and_directories_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let file = StateFile { path: "lib/tatara/ssh/key".into(), mode: 0o600, bytes: b"secret".to_vec() };
+        write(root.path(), &file).unwrap();
+        assert_eq!(mode(&root.path().join("lib/tatara/ssh/key")), 0o600);
+        assert_eq!(mode(&root.path().join("lib/tatara/ssh")), 0o700);
+        assert_eq!(mode(&root.path().join("lib/tatara")), 0o700);
+        assert_eq!(mode(&root.path().join("lib")), 0o755);
+    }
+
+    #[test]
+    fn a_left_over_temporary_file_is_no_obstacle_and_no_leak() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("lib/tatara")).unwrap();
+        let left = root.path().join("lib/tatara/config.yaml.new");
+        std::fs::write(&left, "old").unwrap();
+        std::fs::set_permissions(&left, PermissionsExt::from_mode(0o666)).unwrap();
+        let file = StateFile { path: "lib/tatara/config.yaml".into(), mode: 0o600, bytes: b"new".to_vec() };
+        write(root.path(), &file).unwrap();
+        assert!(!left.exists());
+        assert_eq!(mode(&root.path().join("lib/tatara/config.yaml")), 0o600);
+        assert_eq!(read(root.path(), &file.path, 10).unwrap(), Some(b"new".to_vec()));
+    }
+
+    #[test]
+    fn reading_knows_absence_and_a_limit() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(read(root.path(), "none", 1).unwrap(), None);
+        std::fs::write(root.path().join("big"), "12").unwrap();
+        assert!(read(root.path(), "big", 1).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! Disk images of a release onto partitions.
+
+use crate::artifact::{self, Source};
+use std::path::Path;
+use tatara_disk::stream::{self, ALIGNMENT, Error, Options, QUEUE_PER_WORKER, ReadBack, Stats, Target};
+use tatara_spec::release::{Image, Release};
+use tatara_spec::{Code, Fault};
+
+/// More workers than this only cost memory: a disk or a network is the limit long before.
+const WORKERS_MAX: usize = 8;
+/// Unpacked frames that a worker has in memory: one to write, one to read back.
+const BUFFERS_PER_WORKER: usize = 2;
+
+/// The disk image in an artifact.
+///
+/// # Errors
+/// [`Code::ReleaseBad`] when there is none, or not of whole blocks.
+pub(crate) fn of<'a>(release: &'a Release, name: &str) -> Result<&'a Image, Fault> {
+    let wrong = |what: &str| Fault::new(Code::ReleaseBad, format!("{name} {what}"));
+    let artifact = artifact::find(release, name)?;
+    let image = artifact.image.as_ref().ok_or_else(|| wrong("is no disk image"))?;
+    // Direct I/O writes whole sectors only; every file system image consists of blocks of 4096 bytes.
+    if image.bytes == 0 || !image.bytes.is_multiple_of(ALIGNMENT as u64) {
+        return Err(wrong(&format!("unpacks to {} bytes, which are no whole blocks", image.bytes)));
+    }
+    Ok(image)
+}
+
+/// Memory that one worker takes, in bytes.
+pub(crate) fn worker_bytes(image: &Image) -> u64 {
+    image.frame_bytes.saturating_mul((BUFFERS_PER_WORKER + QUEUE_PER_WORKER) as u64)
+}
+
+/// As many workers as CPUs, or as half of the free memory is enough for.
+fn workers(image: &Image) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let free = tatara_sys::memory::memory(Path::new("/proc")).map_or(u64::MAX, |memory| memory.available / 2);
+    let affordable = usize::try_from(free / worker_bytes(image).max(1)).unwrap_or(cpus);
+    cpus.min(affordable).max(1)
+}
+
+/// Streams an image to its place; every frame is checked before it is decoded and read back after it was written, and everything
+/// is durable when this returns.
+pub(crate) fn write(
+    image: &Image,
+    name: &str,
+    source: &dyn Source,
+    release: &Release,
+    target: &dyn Target,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Stats, Fault> {
+    let mut reader = source.open(name, artifact::find(release, name)?)?;
+    let options = Options { threads: workers(image), read_back: ReadBack::Overlapped };
+    let stats = stream::write_image(image, &mut reader, target, options, progress)
+        .map_err(|error| Fault::caused(code(&error), format!("cannot write {name} to the disk"), error))?;
+    if stats.verified_bytes == image.bytes {
+        return Ok(stats);
+    }
+    let text = format!("{} of {} bytes of {name} were read back", stats.verified_bytes, image.bytes);
+    Err(Fault::new(Code::DiskVerify, text))
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Manifest(_) => Code::ReleaseBad,
+        Error::Source { source, .. } => fault_in(source).unwrap_or(Code::PayloadShort),
+        Error::SourceShort { .. } => Code::PayloadShort,
+        Error::Packed { .. } | Error::Decode { .. } => Code::PayloadDigest,
+        Error::ReadBack { .. } => Code::DiskRead,
+        Error::Mismatch { .. } => Code::DiskVerify,
+        Error::Write { .. } | Error::Flush(_) => Code::DiskWrite,
+        _ => Code::Internal,
+    }
+}
+
+/// The code that a [`Source`]'s reader may have put into its I/O error.
+fn fault_in(error: &std::io::Error) -> Option<Code> {
+    error.get_ref()?.downcast_ref::<Fault>().map(|fault| fault.code)
+}

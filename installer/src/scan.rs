@@ -1,0 +1,73 @@
+//! The disks of this machine and what they hold.
+
+use crate::content::{Found, ReadRecord, judge};
+use crate::fault::because;
+use crate::state::StateMount;
+use crate::{Disk, content};
+use std::path::Path;
+use tatara_disk::gpt::table::Entry;
+use tatara_spec::plan::{self, Content};
+use tatara_spec::record::InstallRecord;
+use tatara_spec::{Code, Fault};
+use tatara_sys::block::{Access, BlockDevice};
+
+pub use content::USB_ESP_LABEL;
+
+/// Lists the disks in `block` below `sys_root`, with nodes in `dev_root`, and looks at what is on each. Nothing is written, but that
+/// mounting a state partition replays its journal; it stays mounted, see [`StateMount::mount`].
+///
+/// `boot_medium` is what this machine was booted from, if it was no disk of ours: a device node, or the label of a partition
+/// ([`USB_ESP_LABEL`]).
+///
+/// # Errors
+/// [`Code::Sys`] when sysfs cannot be read. A disk that cannot be read is [`Content::Unreadable`], no error.
+pub fn disks(
+    sys_root: &Path,
+    dev_root: &Path,
+    boot_medium: Option<&str>,
+) -> Result<Vec<plan::Disk>, Fault> {
+    let found = tatara_sys::block::enumerate(sys_root, dev_root)
+        .map_err(because(Code::Sys, "cannot list the disks"))?;
+    Ok(found.into_iter().map(|device| look(device, boot_medium)).collect())
+}
+
+fn look(device: BlockDevice, boot_medium: Option<&str>) -> plan::Disk {
+    let path = device.dev_path.to_string_lossy().into_owned();
+    let found = open_and_judge(&path, &device);
+    let boot_medium =
+        boot_medium.is_some_and(|medium| medium == path || found.labels.iter().any(|label| label == medium));
+    plan::Disk {
+        path,
+        bytes: device.bytes,
+        sector_bytes: device.logical_sector,
+        wwn: device.wwid,
+        serial: device.serial,
+        model: device.model,
+        transport: device.transport.map(|transport| transport.name().to_owned()),
+        rotational: device.rotational,
+        removable: device.removable,
+        read_only: device.read_only,
+        boot_medium,
+        content: found.content,
+    }
+}
+
+fn open_and_judge(path: &str, device: &BlockDevice) -> Found {
+    let disk = match Disk::open(Path::new(path), Access::Read) {
+        Ok(disk) => disk,
+        Err(fault) => {
+            return Found { content: Content::Unreadable(fault.chain()), labels: Vec::new() };
+        }
+    };
+    let read_record = |entry: &Entry| mounted_record(path, entry);
+    let reader: ReadRecord<'_> = &read_record;
+    let mut found = judge(&disk.medium(), reader);
+    if let (Content::Empty, false) = (&found.content, device.holders.is_empty()) {
+        found.content = Content::Foreign(vec![format!("in use by {}", device.holders.join(", "))]);
+    }
+    found
+}
+
+fn mounted_record(path: &str, entry: &Entry) -> Result<Option<InstallRecord>, Fault> {
+    StateMount::mount_entry(path, entry)?.record()
+}

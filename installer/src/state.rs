@@ -1,0 +1,223 @@
+//! The state partition: mounting, growing, its files and the install record.
+
+use crate::fault::because;
+use crate::files::{self, StateFile};
+use crate::{Disk, Medium, parts};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use tatara_disk::gpt::table::Entry;
+use tatara_spec::layout::{self, MIB, STATE};
+use tatara_spec::record::InstallRecord;
+use tatara_spec::{Code, Fault};
+use tatara_sys::block::Access;
+use tatara_sys::mount::{self, MountFlags, UnmountFlags};
+
+/// Below this, each disk's state partition is mounted at its own name.
+pub const MOUNT_DIR: &str = "/run/tatara/state";
+/// A record has a few hundred bytes.
+const RECORD_MAX_BYTES: u64 = MIB;
+
+/// A mounted state partition. It stays mounted when this is dropped; [`StateMount::unmount`] ends it.
+#[derive(Debug)]
+pub struct StateMount {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl StateMount {
+    /// Mounts the state partition of an installed disk (`/dev/NAME`), or finds it mounted. Read-only: what a power cut left in the
+    /// journal is replayed, nothing else is written.
+    ///
+    /// # Errors
+    /// [`Code::StateMount`] when it cannot be mounted; [`Code::DiskRead`] when it cannot be found.
+    pub fn mount(disk: &str) -> Result<Self, Fault> {
+        let open = Disk::open(Path::new(disk), Access::Read)?;
+        let table = parts::read(&open.medium())?;
+        Self::mount_entry(disk, parts::entry(&table.partitions, &STATE)?)
+    }
+
+    pub(crate) fn mount_entry(disk: &str, entry: &Entry) -> Result<Self, Fault> {
+        let path = mount_point(disk);
+        let found = Self { path: path.clone(), bytes: entry.bytes };
+        let mounted = path.exists() && mount::is_mount_point(&path).unwrap_or(false);
+        if mounted {
+            return Ok(found);
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(because(Code::Sys, format!("cannot make {}", path.display())))?;
+        let node = parts::node(Path::new("/sys"), Path::new("/dev"), disk, entry)?;
+        mount_ext4(&node, &path)?;
+        Ok(found)
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it writable and grows its file system to the size of its partition; does nothing when both are so. For every boot:
+    /// an install that was cut off between the two, or a disk that has grown, is put right.
+    ///
+    /// # Errors
+    /// [`Code::StateMount`].
+    pub fn writable(&self) -> Result<(), Fault> {
+        let flags = MountFlags::empty();
+        mount::remount(&self.path, flags, "")
+            .map_err(because(Code::StateMount, "the state partition cannot be made writable"))?;
+        tatara_sys::ext4::resize(&self.path, self.bytes)
+            .map_err(because(Code::StateMount, "the state file system cannot be grown"))
+    }
+
+    /// The install record; `None` when the install did not get so far.
+    ///
+    /// # Errors
+    /// [`Code::DiskRead`] when there is one and it cannot be read or understood.
+    pub fn record(&self) -> Result<Option<InstallRecord>, Fault> {
+        record_below(&self.path)
+    }
+
+    /// Writes the install record, atomically and durable.
+    ///
+    /// # Errors
+    /// [`Code::DiskWrite`].
+    pub fn write_record(&self, record: &InstallRecord) -> Result<(), Fault> {
+        let bytes = serde_json::to_vec_pretty(record)
+            .map_err(because(Code::Internal, "the install record cannot be encoded"))?;
+        self.write(&StateFile { path: layout::state::RECORD.to_owned(), mode: 0o600, bytes })
+    }
+
+    /// Writes a file, atomically and durable.
+    ///
+    /// # Errors
+    /// [`Code::DiskWrite`].
+    pub fn write(&self, file: &StateFile) -> Result<(), Fault> {
+        files::write(&self.path, file)
+    }
+
+    /// Reads a file of at most `limit` bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Code::DiskRead`].
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
+        files::read(&self.path, path, limit)
+    }
+
+    /// Moves the mount, e.g. to the node's /var.
+    ///
+    /// # Errors
+    /// [`Code::StateMount`].
+    pub fn move_to(&mut self, target: &Path) -> Result<(), Fault> {
+        mount::move_mount(&self.path, target)
+            .map_err(because(Code::StateMount, "the state partition cannot become /var"))?;
+        target.clone_into(&mut self.path);
+        Ok(())
+    }
+
+    /// Writes everything out and unmounts.
+    ///
+    /// # Errors
+    /// [`Code::StateMount`]: a file is open.
+    pub fn unmount(self) -> Result<(), Fault> {
+        mount::unmount(&self.path, UnmountFlags::empty())
+            .map_err(because(Code::StateMount, "the state partition cannot be unmounted"))
+    }
+}
+
+/// Unmounts a disk's state partition if it is mounted where [`StateMount::mount`] puts it.
+///
+/// # Errors
+/// [`Code::StateMount`]: a file is open.
+pub fn unmount(disk: &str) -> Result<(), Fault> {
+    let path = mount_point(disk);
+    if path.exists() && mount::is_mount_point(&path).unwrap_or(false) {
+        return StateMount { path, bytes: 0 }.unmount();
+    }
+    Ok(())
+}
+
+fn mount_point(disk: &str) -> PathBuf {
+    let name = Path::new(disk).file_name().unwrap_or_default();
+    Path::new(MOUNT_DIR).join(name)
+}
+
+fn mount_ext4(node: &Path, path: &Path) -> Result<(), Fault> {
+    let flags = MountFlags::RDONLY;
+    let source = node.to_string_lossy();
+    // Errors of the file system make it read-only instead of being passed over: a node that cannot keep its state must not look well.
+    mount::mount(&source, path, "ext4", flags, "errors=remount-ro")
+        .map_err(because(Code::StateMount, format!("the state partition {source} cannot be mounted")))
+}
+
+pub(crate) fn record_below(root: &Path) -> Result<Option<InstallRecord>, Fault> {
+    let Some(bytes) = files::read(root, layout::state::RECORD, RECORD_MAX_BYTES)? else { return Ok(None) };
+    let record = serde_json::from_slice(&bytes)
+        .map_err(because(Code::DiskRead, format!("the install record {} is damaged", layout::state::RECORD)))?;
+    Ok(Some(record))
+}
+
+/// Makes a machine id (machine-id(5)): 128 random bits as 32 lower-case hex digits and a line feed, marked as a random UUID as
+/// systemd does.
+///
+/// # Errors
+/// [`Code::Sys`] when the kernel gives no random bytes.
+pub fn machine_id() -> Result<StateFile, Fault> {
+    let mut id = random()?;
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(33);
+    for byte in id {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    Ok(StateFile { path: layout::state::MACHINE_ID.to_owned(), mode: 0o444, bytes: text.into_bytes() })
+}
+
+/// 16 random bytes; waits until the kernel's generator is seeded.
+pub(crate) fn random() -> Result<[u8; 16], Fault> {
+    let mut bytes = [0; 16];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(because(Code::Sys, "the kernel gives no random bytes"))?;
+    if got == bytes.len() { Ok(bytes) } else { Err(Fault::new(Code::Sys, "too few random bytes")) }
+}
+
+/// A disk as the functions of this crate take it.
+impl Disk {
+    /// What is needed to read and write parts of it.
+    #[must_use]
+    pub fn medium(&self) -> Medium<'_> {
+        Medium { target: self, bytes: self.bytes(), sector_bytes: self.sector_bytes() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{machine_id, record_below};
+    use tatara_spec::layout::state::RECORD;
+
+    #[test]
+    fn machine_ids_are_random_and_well_formed() {
+        let (one, two) = (machine_id().unwrap(), machine_id().unwrap());
+        assert_ne!(one.bytes, two.bytes);
+        let text = String::from_utf8(one.bytes).unwrap();
+        assert_eq!(text.len(), 33);
+        assert!(text.trim_end().bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+        assert_eq!(&text[12..13], "4");
+    }
+
+    #[test]
+    fn a_record_is_absent_read_or_damaged() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(record_below(root.path()).unwrap(), None);
+        std::fs::create_dir_all(root.path().join("lib/tatara")).unwrap();
+        let good = br#"{"node":"n1","generation":2,"serial":3,"slots":{"a":{"release":"r","rootBytes":4096}}}"#;
+        std::fs::write(root.path().join(RECORD), good).unwrap();
+        assert_eq!(record_below(root.path()).unwrap().unwrap().generation, 2);
+        std::fs::write(root.path().join(RECORD), &good[..40]).unwrap();
+        assert!(record_below(root.path()).unwrap_err().chain().contains("damaged"));
+    }
+}

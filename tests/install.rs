@@ -1,0 +1,171 @@
+//! Installs on the machines there are: disk controllers, sector sizes, NICs, little memory; and what happens afterwards:
+//! PXE first, reinstall, upgrade. The payload is the small one, whose init prints what it finds and powers off.
+
+use std::time::Duration;
+use support::config::NodeYaml;
+use support::guest::{Bus, Firmware, Guest, Nic, Setup, Start};
+use support::release;
+use support::server::Server;
+
+const INSTALL: Duration = Duration::from_secs(400);
+const BOOT: Duration = Duration::from_secs(200);
+
+/// The lowest memory that the documentation promises, in MiB.
+const LOWEST_MEMORY_MIB: u32 = 512;
+
+fn served(setup: &Setup, config: &NodeYaml) -> Server {
+    let server = Server::start(&release::small(), &["console=ttyS0"]);
+    server.publish(&setup.mac(), &config.text());
+    server
+}
+
+/// Installs, and returns what the checker found.
+fn installs(setup: &Setup) -> serde_json::Value {
+    let server = served(setup, &NodeYaml::new("node-1"));
+    let guest = Guest::start(setup, Some(&server));
+    guest.expect("step=record state=ok", INSTALL);
+    let found = guest.findings(BOOT);
+    guest.ended(BOOT);
+    assert_eq!(found["texts"]["/etc/hostname"], "node-1");
+    found
+}
+
+/// What every installed root must be like.
+fn check(found: &serde_json::Value) {
+    assert_eq!(found["etc_writable"], true, "/etc is an overlay");
+    assert_eq!(found["var_writable"], true, "/var is the state partition");
+    assert_eq!(found["usr_writable"], false, "root is read-only");
+    assert_eq!(found["config_mode"], "0600");
+    assert_eq!(found["state_mode"], "0700");
+    let machine_id = found["texts"]["/etc/machine-id"].as_str().unwrap_or_default();
+    assert!(machine_id.len() == 32 && machine_id.bytes().all(|b| b.is_ascii_hexdigit()), "`{machine_id}`");
+}
+
+/// The disk has 12 GiB; slots and ESP take 6.5 of them. The image of the state partition is far smaller.
+fn check_grown(found: &serde_json::Value) {
+    let bytes = found["var_bytes"].as_u64().unwrap_or(0);
+    assert!(bytes > 4 << 30, "the state partition was not grown: {bytes} bytes");
+}
+
+fn disk(bus: Bus) -> Setup {
+    Setup::new(Firmware::Bios, Start::Direct).disks(&[(bus, 512)])
+}
+
+#[test]
+fn virtio_blk_disk() {
+    let found = installs(&disk(Bus::VirtioBlk));
+    check(&found);
+    check_grown(&found);
+}
+
+#[test]
+fn ahci_disk() {
+    check(&installs(&disk(Bus::Ahci)));
+}
+
+#[test]
+fn nvme_disk() {
+    check(&installs(&disk(Bus::Nvme)));
+}
+
+#[test]
+fn virtio_scsi_disk() {
+    check(&installs(&disk(Bus::VirtioScsi)));
+}
+
+#[test]
+fn sectors_of_4096_bytes() {
+    let setup = Setup::new(Firmware::Uefi, Start::Direct).disks(&[(Bus::Nvme, 4096)]);
+    check(&installs(&setup));
+    let guest = Guest::start(&setup.again(Start::Disk), None);
+    check(&guest.findings(BOOT));
+}
+
+#[test]
+fn e1000e_nic() {
+    check(&installs(&Setup::new(Firmware::Bios, Start::Direct).nics(&[Nic::E1000e])));
+}
+
+#[test]
+fn a_dead_nic_does_not_hold_the_other() {
+    let setup = Setup::new(Firmware::Bios, Start::Direct).nics(&[Nic::VirtioWithoutLink, Nic::Virtio]);
+    check(&installs(&setup));
+}
+
+#[test]
+fn little_memory() {
+    check(&installs(&Setup::new(Firmware::Bios, Start::Direct).memory_mib(LOWEST_MEMORY_MIB)));
+}
+
+#[test]
+fn reboot_through_the_firmware_when_asked() {
+    let setup = Setup::new(Firmware::Uefi, Start::Pxe);
+    let mut config = NodeYaml::new("node-1");
+    config.handover = "firmware";
+    let server = served(&setup, &config);
+    let guest = Guest::start(&setup, Some(&server));
+    guest.expect("step=record state=ok", INSTALL);
+    // `-no-reboot`: the machine ends where it would go through its firmware.
+    guest.ended(BOOT);
+    assert_eq!(guest.kernels(), 1, "no kexec");
+    check(&Guest::start(&setup.again(Start::Disk), None).findings(BOOT));
+}
+
+/// The whole life: PXE always first; equal generation boots, a higher one reinstalls, another release upgrades.
+#[test]
+fn pxe_first_boots_the_disk_until_the_generation_is_raised() {
+    let setup = Setup::new(Firmware::Bios, Start::Pxe);
+    let mut config = NodeYaml::new("node-1");
+    let server = served(&setup, &config);
+    let first = Guest::start(&setup, Some(&server));
+    let installed = first.findings(INSTALL);
+    first.ended(BOOT);
+    assert_eq!(installed["boots"], 1);
+
+    let again = Guest::start(&setup.again(Start::Pxe), Some(&server));
+    let booted = again.findings(BOOT);
+    assert!(again.never("step=partition"), "the same generation must not install:\n{}", again.tail());
+    assert_eq!(booted["boots"], 2, "/var was kept");
+    assert_eq!(booted["texts"]["/etc/machine-id"], installed["texts"]["/etc/machine-id"]);
+    again.ended(BOOT);
+
+    config.generation = 2;
+    server.publish(&setup.mac(), &config.text());
+    let raised = Guest::start(&setup.again(Start::Pxe), Some(&server));
+    let reinstalled = raised.findings(INSTALL);
+    assert_eq!(reinstalled["boots"], 1, "a reinstall makes /var anew");
+}
+
+#[test]
+fn another_release_goes_to_the_other_slot() {
+    let setup = Setup::new(Firmware::Uefi, Start::Direct);
+    let server = served(&setup, &NodeYaml::new("node-1"));
+    let first = Guest::start(&setup, Some(&server));
+    let installed = first.findings(INSTALL);
+    first.ended(BOOT);
+
+    server.other_release();
+    let upgrade = Guest::start(&setup.again(Start::Direct), Some(&server));
+    upgrade.expect("step=record state=ok", INSTALL);
+    let upgraded = upgrade.findings(BOOT);
+    upgrade.ended(BOOT);
+    assert_eq!(upgraded["boots"], 2, "an upgrade keeps /var");
+    let boot = |found: &serde_json::Value| -> serde_json::Value {
+        let text = found["texts"]["/run/tatara/boot.json"].as_str().unwrap_or_default();
+        serde_json::from_str(text).expect("boot.json")
+    };
+    assert_eq!(boot(&installed)["slot"], "a");
+    assert_eq!(boot(&upgraded)["slot"], "b");
+
+    // Nothing blesses this payload: GRUB tries the new slot as often as it may, then boots the old one.
+    let slots: Vec<String> = (0..4)
+        .map(|_| {
+            let guest = Guest::start(&setup.again(Start::Disk), None);
+            let found = guest.findings(BOOT);
+            guest.ended(BOOT);
+            boot(&found)["slot"].as_str().unwrap_or_default().to_owned()
+        })
+        .collect();
+    assert_eq!(slots.last().map(String::as_str), Some("a"), "never fell back: {slots:?}");
+    assert_eq!(slots.first().map(String::as_str), Some("b"), "the trial slot got no boot: {slots:?}");
+}

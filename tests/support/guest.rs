@@ -1,0 +1,322 @@
+//! A machine in QEMU, its disks, and what it prints.
+
+use crate::console::{Console, Waited};
+use crate::server::Server;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tatara::vm::Qmp;
+pub use tatara::vm::{Bus, Firmware};
+
+/// How the machine is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// iPXE in the NIC's ROM loads `boot.ipxe` over HTTP.
+    Pxe,
+    /// A USB stick made by `tatara image usb`.
+    Usb,
+    /// Kernel and initramfs handed to the machine by QEMU.
+    Direct,
+    /// The disk alone.
+    Disk,
+}
+
+/// A network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nic {
+    /// virtio-net.
+    Virtio,
+    /// virtio-net without a carrier.
+    VirtioWithoutLink,
+    /// Intel 82574L.
+    E1000e,
+}
+
+/// A machine to be; its disks live as long as a clone of it.
+#[derive(Clone)]
+pub struct Setup {
+    pub(crate) firmware: Firmware,
+    pub(crate) start: Start,
+    pub(crate) memory_mib: u32,
+    pub(crate) nics: Vec<Nic>,
+    pub(crate) disks: Vec<(Bus, u32)>,
+    files: Rc<Files>,
+    pub(crate) ssh_port: Option<u16>,
+    /// Instead of the server's own pin.
+    pub pin: Option<String>,
+}
+
+struct Files {
+    dir: PathBuf,
+    // Removed with the machine, unless its disks are to be kept.
+    _temporary: Option<tempfile::TempDir>,
+    gib: u64,
+}
+
+/// Sparse files of this size stand for disks: the smallest disk that can be installed to, with room for state to grow.
+const DISK_GIB: u64 = 12;
+
+impl Setup {
+    /// One virtio disk, one virtio NIC, 1 GiB of memory, two CPUs.
+    #[must_use]
+    pub fn new(firmware: Firmware, start: Start) -> Self {
+        let setup = Self {
+            firmware,
+            start,
+            memory_mib: 1024,
+            nics: vec![Nic::Virtio],
+            disks: vec![(Bus::VirtioBlk, 512)],
+            files: Rc::new(Files::new(DISK_GIB)),
+            ssh_port: None,
+            pin: None,
+        };
+        setup.make_disks();
+        setup
+    }
+
+    /// These disks instead: bus and logical sector size in bytes.
+    #[must_use]
+    pub fn disks(mut self, disks: &[(Bus, u32)]) -> Self {
+        self.disks = disks.to_vec();
+        self.make_disks();
+        self
+    }
+
+    /// Disks of this size instead.
+    #[must_use]
+    pub fn disk_gib(mut self, gib: u64) -> Self {
+        self.files = Rc::new(Files::new(gib));
+        self.make_disks();
+        self
+    }
+
+    /// Disks that stay in a directory when the machine is gone; what was there is replaced.
+    #[must_use]
+    pub fn kept_in(mut self, dir: &Path) -> Self {
+        self.files = Rc::new(Files { dir: dir.to_owned(), _temporary: None, gib: DISK_GIB });
+        self.make_disks();
+        self
+    }
+
+    /// These NICs instead.
+    #[must_use]
+    pub fn nics(mut self, nics: &[Nic]) -> Self {
+        self.nics = nics.to_vec();
+        self
+    }
+
+    /// This much memory.
+    #[must_use]
+    pub fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Forwards a port of the host to the machine's SSH port.
+    ///
+    /// # Panics
+    /// When the host has no free port.
+    #[must_use]
+    pub fn ssh(mut self) -> Self {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        self.ssh_port = Some(socket.local_addr().expect("its address").port());
+        self
+    }
+
+    /// The same machine, started another way.
+    #[must_use]
+    pub fn again(&self, start: Start) -> Self {
+        Self { start, ..self.clone() }
+    }
+
+    /// The MAC address of the NIC that works.
+    #[must_use]
+    pub fn mac(&self) -> String {
+        let working = self.nics.iter().position(|nic| *nic != Nic::VirtioWithoutLink);
+        mac(working.unwrap_or(0))
+    }
+
+    /// The files that stand for the disks.
+    #[must_use]
+    pub fn disk_paths(&self) -> Vec<PathBuf> {
+        (0..self.disks.len()).map(|i| self.files.disk(i)).collect()
+    }
+
+    /// A directory that lives as long as the disks.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.files.dir
+    }
+
+    fn make_disks(&self) {
+        for path in self.disk_paths() {
+            let file = std::fs::File::create(&path).expect("a file for a disk");
+            file.set_len(self.files.gib << 30).expect("its size");
+        }
+    }
+}
+
+impl Files {
+    fn new(gib: u64) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        Self { dir: temporary.path().to_owned(), _temporary: Some(temporary), gib }
+    }
+
+    fn disk(&self, index: usize) -> PathBuf {
+        self.dir.join(format!("disk{index}.raw"))
+    }
+}
+
+pub(crate) fn mac(index: usize) -> String {
+    format!("52:54:00:12:34:{:02x}", 0x56 + index)
+}
+
+/// A digest of all data in a sparse file; holes are skipped by their position, so that it is quick.
+///
+/// # Panics
+/// When the file cannot be read.
+#[must_use]
+pub fn disk_digest(path: &Path) -> u64 {
+    let mut file = std::fs::File::open(path).expect("the disk's file");
+    let mut hasher = DefaultHasher::new();
+    let mut block = vec![0; 1 << 20];
+    let mut position = 0_u64;
+    loop {
+        let n = file.read(&mut block).expect("the disk's blocks");
+        if n == 0 {
+            return hasher.finish();
+        }
+        if block[..n].iter().any(|byte| *byte != 0) {
+            hasher.write_u64(position);
+            hasher.write(&block[..n]);
+        }
+        position += n as u64;
+    }
+}
+
+/// A running machine; it ends with the value.
+pub struct Guest {
+    child: Child,
+    console: Console,
+    ssh_port: Option<u16>,
+    // Disks must outlive the machine that uses them.
+    setup: Setup,
+}
+
+impl Guest {
+    /// Starts it. `server` is needed for every start but from the disk.
+    ///
+    /// # Panics
+    /// When QEMU cannot be started.
+    #[must_use]
+    pub fn start(setup: &Setup, server: Option<&Server>) -> Self {
+        let mut child = crate::machine::start(setup, server);
+        let console = Console::read(child.stdout.take().expect("its serial port"));
+        Self { child, console, ssh_port: setup.ssh_port, setup: setup.clone() }
+    }
+
+    /// Waits for the next console line that holds `needle`.
+    ///
+    /// # Panics
+    /// When the machine ends or the deadline passes before; the message has the last lines.
+    pub fn expect(&self, needle: &str, within: Duration) -> String {
+        let why = match self.console.wait_for(needle, within) {
+            Waited::Line(_, line) => return line,
+            Waited::Ended => "the machine ended before".to_owned(),
+            Waited::Late => format!("{} s passed before", within.as_secs()),
+        };
+        panic!("{why} `{needle}` was printed; the last lines:\n{}", self.tail());
+    }
+
+    /// A line that may have come already, or is still to come.
+    ///
+    /// # Panics
+    /// As [`Self::expect`].
+    pub fn printed(&self, needle: &str, within: Duration) {
+        if self.console.all(needle).is_empty() {
+            self.expect(needle, within);
+        }
+    }
+
+    /// What the small payload's init found.
+    ///
+    /// # Panics
+    /// As [`Self::expect`], or when it is not JSON.
+    #[must_use]
+    pub fn findings(&self, within: Duration) -> serde_json::Value {
+        let line = self.expect("checker: {", within);
+        let json = line.split_once("checker: ").map_or("", |(_, json)| json);
+        serde_json::from_str(json).unwrap_or_else(|e| panic!("{e} in `{json}`"))
+    }
+
+    /// How many kernels have started: one, and one more a kexec.
+    #[must_use]
+    pub fn kernels(&self) -> usize {
+        self.console.all("] Linux version ").len()
+    }
+
+    /// Whether no line so far holds `needle`.
+    #[must_use]
+    pub fn never(&self, needle: &str) -> bool {
+        self.console.all(needle).is_empty()
+    }
+
+    /// What it has printed.
+    #[must_use]
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Everything that it has printed, as text.
+    #[must_use]
+    pub fn transcript(&self) -> String {
+        self.console.all("").into_iter().map(|(_, line)| line + "\n").collect()
+    }
+
+    /// Bytes written to the first disk since power-on, as QEMU counts them.
+    ///
+    /// # Errors
+    /// When QEMU's monitor does not answer.
+    pub fn bytes_written(&self) -> anyhow::Result<u64> {
+        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp"))?;
+        let stats = monitor.execute("query-blockstats", &serde_json::json!({}))?;
+        let disks = stats.as_array().into_iter().flatten();
+        let written = disks.filter(|disk| disk["device"] == "disk0").filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
+        Ok(written.sum())
+    }
+
+    /// The last lines, for a message.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.console.tail(60)
+    }
+
+    /// Waits until the machine has powered itself off.
+    ///
+    /// # Panics
+    /// When it has not by the deadline.
+    pub fn ended(&self, within: Duration) {
+        let ended = matches!(self.console.wait_for("\0 never printed", within), Waited::Ended);
+        assert!(ended, "the machine still runs after {} s:\n{}", within.as_secs(), self.tail());
+    }
+
+    /// The host's port that leads to the machine's SSH port.
+    ///
+    /// # Panics
+    /// When the setup has none.
+    #[must_use]
+    pub fn ssh_port(&self) -> u16 {
+        self.ssh_port.expect("Setup::ssh")
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

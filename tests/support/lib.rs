@@ -1,0 +1,32 @@
+//! The harness of the boots in QEMU: releases to boot, a server, machines, and what they print.
+
+pub mod config;
+pub mod console;
+pub mod guest;
+mod machine;
+pub mod release;
+pub mod server;
+pub mod ssh;
+
+use std::path::PathBuf;
+
+/// A path that the Makefile hands over in the environment.
+///
+/// # Panics
+/// When the variable is not set: the tests run through `make test`.
+#[must_use]
+pub fn path_from_environment(name: &str) -> PathBuf {
+    std::env::var_os(name).map_or_else(|| panic!("{name} is not set; run `make test`"), PathBuf::from)
+}
+
+/// The `tatara` command.
+#[must_use]
+pub fn tool() -> PathBuf {
+    path_from_environment("TATARA_TOOL")
+}
+
+/// Where downloads and builds are kept between runs.
+#[must_use]
+pub fn cache() -> PathBuf {
+    path_from_environment("TATARA_CACHE")
+}

@@ -1,0 +1,97 @@
+//! The QEMU command for a test's machine, through `tatara::vm`: what users run is what is tested.
+
+use crate::guest::{Nic, Setup, Start, mac};
+use crate::server::Server;
+use crate::tool;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tatara::vm::{Boot, Disk, Firmware, Forward, Machine, NicModel, Qmp, firmware};
+
+/// Starts the machine, with its serial port on standard output.
+///
+/// # Panics
+/// When QEMU or firmware is not installed, or a start other than from the disk has no server.
+#[must_use]
+pub fn start(setup: &Setup, server: Option<&Server>) -> Child {
+    let mut machine = Machine::new(setup.firmware, boot(setup, server));
+    machine.memory_mib = setup.memory_mib;
+    machine.no_reboot = true;
+    machine.disks = disks(setup);
+    machine.nics = nics(setup);
+    if setup.firmware == Firmware::Uefi {
+        machine.uefi_vars = Some(variables(setup));
+    }
+    let socket = setup.scratch().join("qmp");
+    machine.qmp = Some(socket.clone());
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(machine.arguments().expect("firmware"));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("QEMU");
+    if machine.needs_monitor() {
+        let mut monitor = Qmp::connect(&socket).expect("QEMU's monitor");
+        machine.release(&mut monitor).expect("the machine runs");
+    }
+    child
+}
+
+fn boot(setup: &Setup, server: Option<&Server>) -> Boot {
+    let server = || server.expect("this start needs a server");
+    match setup.start {
+        Start::Disk => Boot::Disk,
+        Start::Pxe => Boot::Pxe { script: format!("http://10.0.2.2:{}/boot.ipxe", server().http_port) },
+        Start::Usb => Boot::Usb { image: stick(server(), &arguments(setup, server())) },
+        Start::Direct => Boot::Direct {
+            kernel: server().www().join("vmlinuz"),
+            initrd: server().www().join("initramfs.zst"),
+            append: arguments(setup, server()),
+        },
+    }
+}
+
+fn arguments(setup: &Setup, server: &Server) -> String {
+    let args = server.kernel_args();
+    let args = setup.pin.as_ref().map_or(args.clone(), |pin| args.replace(&server.pin, pin));
+    format!("console=ttyS0 {args}")
+}
+
+fn stick(server: &Server, args: &str) -> PathBuf {
+    let image = server.scratch().join("usb.img");
+    let mut command = Command::new(tool());
+    command.args(["image", "usb", "--args", args, "--release"]).arg(server.www().join("release"));
+    let output = command.arg("--output").arg(&image).output().expect("tatara image usb");
+    assert!(output.status.success(), "tatara image usb: {}", String::from_utf8_lossy(&output.stderr));
+    image
+}
+
+fn disks(setup: &Setup) -> Vec<Disk> {
+    let disk = |(i, (path, (bus, sector_bytes))): (usize, (PathBuf, &(tatara::vm::Bus, u32)))| Disk {
+        path,
+        format: "raw".to_owned(),
+        bus: *bus,
+        sector_bytes: *sector_bytes,
+        serial: format!("TATARA{i}"),
+    };
+    setup.disk_paths().into_iter().zip(&setup.disks).enumerate().map(disk).collect()
+}
+
+fn nics(setup: &Setup) -> Vec<tatara::vm::Nic> {
+    let nic = |(i, nic): (usize, &Nic)| {
+        let link = *nic != Nic::VirtioWithoutLink;
+        let forwards = setup.ssh_port.filter(|_| link).map(|host| Forward { host, guest: 22 });
+        tatara::vm::Nic {
+            model: if *nic == Nic::E1000e { NicModel::E1000e } else { NicModel::Virtio },
+            mac: mac(i),
+            link,
+            forwards: forwards.into_iter().collect(),
+        }
+    };
+    setup.nics.iter().enumerate().map(nic).collect()
+}
+
+/// A copy of OVMF's variables that stays with the machine's disks.
+fn variables(setup: &Setup) -> PathBuf {
+    let path = setup.scratch().join("uefi-vars.fd");
+    if !path.exists() {
+        std::fs::copy(firmware::ovmf_vars().path().expect("OVMF"), &path).expect("OVMF's variables");
+    }
+    path
+}

@@ -1,0 +1,103 @@
+//! The releases that the tests boot, built once by `tatara image build` and kept in the cache.
+
+use crate::{cache, path_from_environment, tool};
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Speed over size: what is tested is the same at any level.
+const COMPRESSION_LEVEL: &str = "3";
+
+/// A file of the appliance: `tatara-init`, `tatara-node`, `tatara-checker`.
+#[must_use]
+pub fn appliance(name: &str) -> PathBuf {
+    path_from_environment("TATARA_APPLIANCE_DIR").join(name)
+}
+
+/// Real Debian, as `--profile base` makes it.
+#[must_use]
+pub fn debian() -> PathBuf {
+    built("debian", &["tatara-init", "tatara-node"], |output| {
+        let mut command = build(output);
+        command.args(["--profile", "base"]);
+        run(&mut command);
+    })
+}
+
+/// The same kernel and initramfs with a root of a few files, whose init is `tests/checker`: a boot takes seconds.
+#[must_use]
+pub fn small() -> PathBuf {
+    let donor = debian();
+    built("small", &["tatara-init", "tatara-node", "tatara-checker"], |output| {
+        let root = output.with_extension("root");
+        small_root(&root);
+        let mut command = build(output);
+        command.arg("--rootfs").arg(&root).arg("--kernel-from").arg(&donor);
+        run(&mut command);
+        fs::remove_dir_all(&root).expect("the small root");
+    })
+}
+
+fn small_root(root: &Path) {
+    for dir in ["dev", "etc", "proc", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib/modules", "var"] {
+        fs::create_dir_all(root.join(dir)).expect("a directory of the small root");
+    }
+    for (link, target) in [("sbin", "usr/sbin"), ("bin", "usr/bin"), ("lib", "usr/lib")] {
+        symlink(target, root.join(link)).expect("a link of the small root");
+    }
+    let init = root.join("usr/sbin/init");
+    fs::copy(appliance("tatara-checker"), &init).expect("the checker");
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).expect("its mode");
+    for (name, text) in [
+        ("passwd", "root:x:0:0:root:/root:/usr/sbin/nologin\n"),
+        ("group", "root:x:0:\nsudo:x:27:\n"),
+        ("shadow", "root:*:19000:0:99999:7:::\n"),
+        ("gshadow", "root:*::\nsudo:*::\n"),
+    ] {
+        fs::write(root.join("etc").join(name), text).expect("a file of the small root");
+    }
+}
+
+fn build(output: &Path) -> Command {
+    let mut command = Command::new(tool());
+    command.args(["image", "build", "--compression-level", COMPRESSION_LEVEL, "--output"]).arg(output);
+    command.arg("--init").arg(appliance("tatara-init")).arg("--node").arg(appliance("tatara-node"));
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().expect("tatara image build");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} failed:\n{text}");
+}
+
+/// The release of this name for these binaries; older ones of the name are removed.
+fn built(name: &str, inputs: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
+    let dir = cache().join("test-releases");
+    fs::create_dir_all(&dir).expect("the cache");
+    // Several test programs may want it at once: one builds, the others wait.
+    let lock = File::create(dir.join(format!("{name}.lock"))).expect("a lock file");
+    lock.lock().expect("the lock");
+    let release = dir.join(format!("{name}-{:016x}", fingerprint(inputs)));
+    if !release.join("SHA256SUMS").exists() {
+        for entry in fs::read_dir(&dir).expect("the cache").flatten() {
+            let old = entry.file_name().to_string_lossy().starts_with(&format!("{name}-"));
+            if old {
+                fs::remove_dir_all(entry.path()).expect("an older release");
+            }
+        }
+        make(&release);
+    }
+    release
+}
+
+fn fingerprint(inputs: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let files = inputs.iter().map(|name| appliance(name)).chain([tool()]);
+    for file in files {
+        fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}; run `make test`", file.display())).hash(&mut hasher);
+    }
+    hasher.finish()
+}
