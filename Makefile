@@ -44,4 +44,4 @@ demo: appliance tool
 	cargo run --locked --release --quiet -p tatara-tests --bin demo -- $(CURDIR)/target/demo
 
 bench: appliance tool
-	scripts/bench $(CURDIR)/target/bench
+	cargo run --locked --release --quiet -p tatara-tests --bin bench -- $(CURDIR)/target/bench

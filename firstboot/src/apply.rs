@@ -3,8 +3,8 @@
 use crate::render::{Content, Rendered};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat, openat2, renameat, symlinkat,
-    unlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat, openat2, renameat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -27,7 +27,8 @@ pub fn apply(root: &Path, files: &[Rendered]) -> Result<(), Fault> {
     let root_fd = openat(CWD, root, open, Mode::empty())
         .map_err(|error| Fault::caused(Code::Render, format!("open {}", root.display()), error))?;
     for file in files {
-        write(&root_fd, file).map_err(|error| Fault::caused(Code::Render, format!("write {}", file.path), error))?;
+        write(&root_fd, file)
+            .map_err(|error| Fault::caused(Code::Render, format!("write {}", file.path), error))?;
     }
     Ok(())
 }
@@ -109,7 +110,11 @@ mod tests {
         apply(root.path(), &[file("/etc/a/b/secret", 0o600, "s"), file("/etc/sudoers", 0o440, "x")]).unwrap();
         let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().mode() & 0o7777;
         assert_eq!((mode("etc/a/b/secret"), mode("etc/sudoers"), mode("etc/a/b")), (0o600, 0o440, 0o755));
-        assert_eq!(fs::read_dir(root.path().join("etc/a/b")).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            fs::read_dir(root.path().join("etc/a/b")).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]
@@ -120,7 +125,8 @@ mod tests {
         fs::write(&target, "untouched").unwrap();
         symlink(&target, root.path().join("etc/hostname")).unwrap();
         fs::write(root.path().join("etc/localtime"), "a file").unwrap();
-        let files = [file("/etc/hostname", 0o644, "node"), link("/etc/localtime", "../usr/share/zoneinfo/UTC")];
+        let files =
+            [file("/etc/hostname", 0o644, "node"), link("/etc/localtime", "../usr/share/zoneinfo/UTC")];
         apply(root.path(), &files).unwrap();
         apply(root.path(), &files).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "untouched");

@@ -23,7 +23,8 @@ pub fn arguments(config: &NodeConfig, cpu: &CpuPlan) -> Result<Vec<String>, Faul
     arguments.extend(isolation(config.tuning.isolation, cpu));
     for argument in &config.tuning.kernel_arguments {
         if !is_one_argument(argument) {
-            let message = format!("tuning.kernelArguments: {argument:?} is not one kernel argument (quote its spaces)");
+            let message =
+                format!("tuning.kernelArguments: {argument:?} is not one kernel argument (quote its spaces)");
             return Err(Fault::new(Code::Render, message));
         }
         arguments.push(argument.clone());
@@ -33,7 +34,9 @@ pub fn arguments(config: &NodeConfig, cpu: &CpuPlan) -> Result<Vec<String>, Faul
     if length > room {
         return Err(Fault::new(
             Code::CpuIsolation,
-            format!("the node's kernel arguments take {length} bytes, and {room} are left of the kernel's {COMMAND_LINE_SIZE}; shorten tuning.kernelArguments"),
+            format!(
+                "the node's kernel arguments take {length} bytes, and {room} are left of the kernel's {COMMAND_LINE_SIZE}; shorten tuning.kernelArguments"
+            ),
         ));
     }
     Ok(arguments)
@@ -126,7 +129,8 @@ mod tests {
     #[test]
     fn what_the_kernel_would_cut_off_is_refused() {
         let mut config = config();
-        config.tuning.kernel_arguments = vec!["x".repeat(COMMAND_LINE_SIZE - RESERVED_BYTES - "panic=10 ".len() - 1)];
+        config.tuning.kernel_arguments =
+            vec!["x".repeat(COMMAND_LINE_SIZE - RESERVED_BYTES - "panic=10 ".len() - 1)];
         assert!(arguments(&config, &plan("0", "")).is_ok());
         config.tuning.kernel_arguments[0].push('x');
         assert_eq!(arguments(&config, &plan("0", "")).unwrap_err().code, Code::CpuIsolation);

@@ -13,7 +13,10 @@ use tatara_spec::Fault;
 
 /// A tatara node: how it booted, how long that took, whether it is healthy.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 done; 1 failed; 2 wrong usage; 3 (status) the node is degraded.")]
+#[command(
+    version,
+    after_help = "Exit status: 0 done; 1 failed; 2 wrong usage; 3 (status) the node is degraded."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -55,7 +58,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Status { json } => node::status::run(&node, node::Format::new(json)),
         Command::Timeline { json, svg, install } => {
-            let which = if install { node::timeline::Which::Install } else { node::timeline::Which::ThisBoot };
+            let which =
+                if install { node::timeline::Which::Install } else { node::timeline::Which::ThisBoot };
             let output = svg.map_or_else(|| node::Format::new(json).into(), node::timeline::Output::Svg);
             node::timeline::run(&node, which, &output)
         }

@@ -3,12 +3,18 @@
 //!
 //! `TATARA_UPDATE_GOLDEN=1 cargo test -p tatara-firstboot` writes them anew.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests; clippy.toml covers only the tests themselves"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tatara_firstboot::{BaseFiles, Content, Input, Rendered, apply, kernel, render};
-use tatara_spec::config::{Isolation, NodeConfig, parse};
+use tatara_spec::config::{FileEntry, Isolation, NodeConfig, parse};
 use tatara_spec::cpu::{CpuPlan, CpuSet};
 
 const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
@@ -24,7 +30,9 @@ fn base() -> BaseFiles {
 }
 
 fn fetched_keys() -> BTreeMap<String, Vec<String>> {
-    let keys = vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxs fetched".to_owned()];
+    let keys = vec![
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxsbGxs fetched".to_owned(),
+    ];
     BTreeMap::from([("https://keys.example.org/ops.keys".to_owned(), keys)])
 }
 
@@ -43,13 +51,6 @@ fn rendered(config: &NodeConfig) -> Vec<Rendered> {
     let (cpu, keys, base) = (cpu_plan(config), fetched_keys(), base());
     let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
     render(&input).unwrap()
-}
-
-fn fault(text: &str) -> String {
-    let config = config(&format!("{}{text}", fs::read_to_string(golden().join("minimal/config.yaml")).unwrap()));
-    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
-    let input = Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
-    render(&input).unwrap_err().chain()
 }
 
 fn golden() -> PathBuf {
@@ -120,7 +121,13 @@ fn secrets_are_not_for_everybody() {
 
 #[test]
 fn a_file_that_is_made_anyway_cannot_be_replaced() {
-    let message = fault("files: [{path: /etc/hostname, content: x}]\n");
+    let mut config = config(&fs::read_to_string(golden().join("minimal/config.yaml")).unwrap());
+    let content = "x".to_owned();
+    config.files = vec![FileEntry { path: "/etc/hostname".into(), content, mode: None }];
+    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
+    let input =
+        Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let message = render(&input).unwrap_err().chain();
     assert!(message.starts_with("files: /etc/hostname is made from the rest"), "{message}");
 }
 
@@ -134,7 +141,10 @@ fn an_account_of_the_root_cannot_be_taken() {
         let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
         render(&input).unwrap_err().chain()
     };
-    assert_eq!(check(&config), "users: number 1001, due to `retired`, belongs to `taken` in the root's /etc/passwd");
+    assert_eq!(
+        check(&config),
+        "users: number 1001, due to `retired`, belongs to `taken` in the root's /etc/passwd"
+    );
     config.users[0].name = "taken".into();
     assert_eq!(check(&config), "users: `taken` is already in the root's /etc/passwd; choose another name");
 }
@@ -144,7 +154,8 @@ fn a_line_break_cannot_become_a_directive() {
     let mut config = config(&fs::read_to_string(golden().join("network/config.yaml")).unwrap());
     let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
     config.network.interfaces[0].matches.mac = Some("52:54:00:00:00:01\nName=*".into());
-    let input = Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let input =
+        Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
     assert!(render(&input).unwrap_err().chain().contains("must be one line of text"));
 }
 
@@ -161,7 +172,8 @@ fn systemd_takes_the_slices() {
         file
     };
     let config = config(&fs::read_to_string(golden().join("isolated/config.yaml")).unwrap());
-    let units = rendered(&config).into_iter().filter(|file| file.path.starts_with("/etc/systemd/system/")).map(own);
+    let units =
+        rendered(&config).into_iter().filter(|file| file.path.starts_with("/etc/systemd/system/")).map(own);
     apply(root.path(), &units.collect::<Vec<_>>()).unwrap();
     let directory = root.path().join("etc/systemd/system");
     fs::write(directory.join("system.slice"), "[Slice]\n").unwrap();

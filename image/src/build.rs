@@ -55,14 +55,16 @@ pub fn run(options: &Options) -> Result<Release> {
     let kernel = Kernel::find(&root, &options.kernel_files)?;
     let kernel_config = progress.step("kernel", |_| take_kernel(&kernel, &out))?;
     let epoch = epoch(options, &root, &kernel)?;
-    progress.step("initramfs", |step| initramfs_file(options, &programs, &kernel, epoch, &root, &out, step))?;
+    progress
+        .step("initramfs", |step| initramfs_file(options, &programs, &kernel, epoch, &root, &out, step))?;
     progress.step("shape", |_| rootfs::shape(&root, &programs.node))?;
     let packages = rootfs::packages(&root)?;
     let images = disk_images(options, &root, staging.scratch(), &out, epoch, &progress)?;
     progress.step("boot-loader", |_| boot_loader(&out, &options.args))?;
     progress.step("usb", |_| usb::write(&out, &out.join(usb::FILE), &options.args))?;
 
-    let release = manifest(&out, images, Facts { epoch, kernel_version: kernel.version, packages, kernel_config })?;
+    let release =
+        manifest(&out, images, Facts { epoch, kernel_version: kernel.version, packages, kernel_config })?;
     progress.step("manifest", |_| release::finish(&out, &release, &signer))?;
     staging.publish()?;
     progress.note(&format!(
@@ -86,7 +88,9 @@ fn find_programs(given: &Programs) -> Result<ProgramFiles> {
     let find = |given: &Option<PathBuf>, name: &str| {
         let path = match given {
             Some(path) => path.clone(),
-            None => std::env::current_exe().context("cannot tell where this program is")?.with_file_name(name),
+            None => {
+                std::env::current_exe().context("cannot tell where this program is")?.with_file_name(name)
+            }
         };
         if !path.is_file() {
             let option = name.trim_start_matches("tatara-");
@@ -164,9 +168,11 @@ fn initramfs_file(
         "kernelVersion": kernel.version,
         "tataraVersion": env!("CARGO_PKG_VERSION"),
     });
-    let pems = options.trust.ca.iter().map(|path| {
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-    });
+    let pems = options
+        .trust
+        .ca
+        .iter()
+        .map(|path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())));
     let tree = initramfs::tree(&initramfs::Contents {
         init: &programs.init,
         tables: &tables,
@@ -256,15 +262,17 @@ fn manifest(out: &Path, images: Vec<(&'static str, Artifact)>, facts: Facts) -> 
     for name in plain {
         artifacts.insert(name.to_owned(), release::artifact(&out.join(name))?);
     }
-    Ok(Release {
+    let mut release = Release {
         api_version: "tatara.dev/v1alpha1".to_owned(),
         kind: "Release".to_owned(),
-        id: Release::compute_id(&artifacts),
+        id: String::new(),
         tatara_version: env!("CARGO_PKG_VERSION").to_owned(),
         build_epoch: facts.epoch,
         kernel_version: facts.kernel_version,
         packages: facts.packages,
         kernel_config: facts.kernel_config,
         artifacts,
-    })
+    };
+    release.id = release.compute_id();
+    Ok(release)
 }

@@ -4,3 +4,4 @@ pub mod build;
 pub mod config_cmd;
 pub mod serve;
 pub mod vm;
+pub mod write;

@@ -5,7 +5,7 @@ use crate::machine::Machine;
 use crate::wanted::{self, Wanted};
 use crate::{failure, install, network};
 use std::process::ExitCode;
-use tatara_spec::plan::{self, Disk, Origin, Plan, Target};
+use tatara_spec::plan::{self, Disk, Plan, Target};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
@@ -32,8 +32,8 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     m.step(Step::CommandLine, Machine::read_command_line)?;
     m.step(Step::Drivers, Machine::load_storage_drivers)?;
     let mut disks = m.step(Step::FindDisk, Machine::find_disks)?;
-    let wanted = if m.boots_alone(&disks) {
-        wanted::accepted(&disks)?
+    let wanted = if let Some(wanted) = boots_alone(m, &disks) {
+        wanted
     } else {
         m.step(Step::Network, network::up)?;
         m.step(Step::Clock, network::set_clock)?;
@@ -60,32 +60,49 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     }
 }
 
+/// What the disk can boot with, without asking anybody; `None` when config and release must be fetched first.
+fn boots_alone(m: &Machine, disks: &[Disk]) -> Option<Wanted> {
+    let accepted = wanted::accepted(disks).unwrap_or_else(|fault| {
+        m.reporter.info(&format!("{}: {}; fetching it anew", fault.code, fault.chain()));
+        None
+    });
+    let config = accepted.as_ref().map(|wanted| &wanted.config);
+    match plan::needs_network(config, disks, &m.line.request) {
+        None => accepted,
+        Some(why) => {
+            m.reporter.info(&format!("config and release are fetched: {why}"));
+            None
+        }
+    }
+}
+
 /// Asks `plan()`, and prints its answer, the reason, and what will happen to each disk.
 fn decide(m: &mut Machine, wanted: &Wanted, disks: &[Disk]) -> Result<(Plan, String), Fault> {
     let plan = plan::plan(wanted.desired(), disks, &m.line.request);
     if let Plan::Refuse(fault) = plan {
         return Err(fault);
     }
-    for line in plan::wipe_plan(&plan, disks) {
+    for line in plan::wipe_plan(&plan, disks, &wanted.config.install.disk) {
         m.reporter.info(&line);
     }
-    m.plan = plan.to_string();
-    let said = m.plan.clone();
-    Ok((plan, said))
+    m.plan = in_words(&plan);
+    Ok((plan, m.plan.clone()))
+}
+
+/// The answer on one line.
+fn in_words(plan: &Plan) -> String {
+    let (action, target) = match plan {
+        Plan::Install(target) => ("install", target),
+        Plan::Reinstall(target) => ("reinstall", target),
+        Plan::Upgrade(target) => ("upgrade", target),
+        Plan::Boot(target) => ("boot", target),
+        Plan::Refuse(fault) => return format!("refuse: {fault}"),
+    };
+    format!("action={action} disk={} slot={} because {}", target.disk, target.slot, target.reason)
 }
 
 /// The disk that the plan names; the plan names only disks that it was given.
 fn find<'a>(disks: &'a [Disk], target: &Target) -> Result<&'a Disk, Fault> {
     let gone = || Fault::new(Code::Internal, format!("the plan names {}, which is no disk of this machine", target.disk));
     disks.iter().find(|disk| disk.path == target.disk).ok_or_else(gone)
-}
-
-impl Machine {
-    /// Whether the disk can boot without asking anybody: GRUB started us from it, an install of ours is complete on
-    /// exactly one, and nobody asked for a fresh config.
-    fn boots_alone(&self, disks: &[Disk]) -> bool {
-        let request = &self.line.request;
-        let installed = disks.iter().filter(|disk| matches!(disk.content, plan::Content::Installed(_))).count();
-        request.origin == Origin::Disk && !request.refresh && installed == 1
-    }
 }

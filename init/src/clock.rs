@@ -110,7 +110,8 @@ fn read_rtc(root: &Path) -> Option<SystemTime> {
 }
 
 fn set(time: SystemTime) -> Result<(), Fault> {
-    let fault = |cause| Fault::caused(Code::Clock, format!("the clock could not be set to {}", rfc3339(time)), cause);
+    let fault =
+        |cause| Fault::caused(Code::Clock, format!("the clock could not be set to {}", rfc3339(time)), cause);
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     let value = Timespec { tv_sec: seconds, tv_nsec: i64::from(since.subsec_nanos()) };
@@ -125,7 +126,12 @@ impl Clock {
     ///
     /// # Errors
     /// [`Code::Clock`] with what each server did when none answered before `deadline`, or the clock could not be set.
-    pub fn synchronise(&mut self, servers: &[String], dns: &Servers, deadline: Duration) -> Result<f64, Fault> {
+    pub fn synchronise(
+        &mut self,
+        servers: &[String],
+        dns: &Servers,
+        deadline: Duration,
+    ) -> Result<f64, Fault> {
         let measured = block_on(measure(servers, dns, deadline, self.floor))?;
         if measured.offset_s.abs() > GOOD_ENOUGH.as_secs_f64() {
             set(moved(SystemTime::now(), measured.offset_s))?;
@@ -163,7 +169,10 @@ async fn measure(
     floor: SystemTime,
 ) -> Result<Measurement, Fault> {
     if servers.is_empty() {
-        return Err(Fault::new(Code::Clock, "no NTP server is known: neither DHCP nor `tatara.ntp=` named one"));
+        return Err(Fault::new(
+            Code::Clock,
+            "no NTP server is known: neither DHCP nor `tatara.ntp=` named one",
+        ));
     }
     let mut asked = JoinSet::new();
     for server in servers {
@@ -172,12 +181,14 @@ async fn measure(
     let mut failures = Vec::new();
     while let Some(answer) = asked.join_next().await {
         match answer {
-            Ok(Ok(measured)) if moved(SystemTime::now(), measured.offset_s) < floor => failures.push(format!(
-                "{} says {}, which is before this release was built ({})",
-                measured.server,
-                rfc3339(moved(SystemTime::now(), measured.offset_s)),
-                rfc3339(floor)
-            )),
+            Ok(Ok(measured)) if moved(SystemTime::now(), measured.offset_s) < floor => {
+                let said = rfc3339(moved(SystemTime::now(), measured.offset_s));
+                let floor = rfc3339(floor);
+                failures.push(format!(
+                    "{} says {said}, which is before this release was built ({floor})",
+                    measured.server
+                ));
+            }
             Ok(Ok(measured)) => return Ok(measured),
             Ok(Err(text)) => failures.push(text),
             Err(error) => failures.push(error.to_string()),
@@ -284,9 +295,13 @@ mod tests {
     fn a_time_before_the_build_is_not_believed() {
         let servers = [server(-400_000_000), "no-such-server".to_owned()];
         let deadline = Duration::from_secs(5);
-        let fault =
-            block_on(measure(&servers, &Servers::default(), deadline, SystemTime::now() - Duration::from_secs(60)))
-                .unwrap_err();
+        let fault = block_on(measure(
+            &servers,
+            &Servers::default(),
+            deadline,
+            SystemTime::now() - Duration::from_secs(60),
+        ))
+        .unwrap_err();
         assert_eq!(fault.code, Code::Clock);
         assert!(fault.message.contains("before this release was built"), "{}", fault.message);
         assert!(fault.message.contains("no-such-server"), "{}", fault.message);

@@ -115,7 +115,6 @@ mod tests {
     use super::{BACKLOG_BYTES, Console, Output, printable};
     use std::fs::{self, File};
     use std::io::Read;
-    use std::os::fd::OwnedFd;
 
     #[test]
     fn every_console_gets_the_line() {
@@ -138,7 +137,7 @@ mod tests {
     #[test]
     fn a_stuck_console_is_given_up_and_catches_up_later() {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
-        let mut output = Output::new(File::from(OwnedFd::from(writer)));
+        let mut output = Output::new(File::from(writer));
         let line = "x".repeat(1023);
         for _ in 0..300 {
             output.line(&line);

@@ -50,7 +50,8 @@ impl Servers {
             return Ok(vec![address]);
         }
         if self.addresses.is_empty() {
-            let message = format!("`{host}` could not be resolved: neither DHCP nor `nameserver=` named a DNS server");
+            let message =
+                format!("`{host}` could not be resolved: neither DHCP nor `nameserver=` named a DNS server");
             return Err(Fault::new(Code::NetDns, message));
         }
         // A resolver a lookup: its sockets belong to the runtime that made it, and there is more than one.

@@ -1,7 +1,7 @@
 //! Steps: into the node — kexec when its kernel arguments need one, its root, its files, switch_root.
 
 use crate::install;
-use crate::machine::{Machine, kernel_release};
+use crate::machine::{Machine, json, write_run};
 use crate::wanted::Wanted;
 use std::fs;
 use std::path::Path;
@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use tatara_firstboot::render::{self, BaseFiles, Input};
 use tatara_firstboot::{apply, kernel, topology};
 use tatara_init::supervisor;
-use tatara_installer::state::{self as state_partition, StateMount};
-use tatara_installer::{Progress as _, boot, bootenv};
+use tatara_installer::{Progress as _, StateMount, boot, bootenv, state as state_partition};
 use tatara_spec::cpu::{self, CpuPlan};
 use tatara_spec::layout::{run, state};
-use tatara_spec::plan::Target;
+use tatara_spec::plan::{Origin, Target};
 use tatara_spec::record::BootRecord;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, cmdline};
+use tatara_sys::mount::{UnmountFlags, unmount};
 
 /// Where the node's root is put together.
 const SYSROOT: &str = "/sysroot";
@@ -38,9 +38,9 @@ impl Exit {
     /// The status that the supervisor understands.
     pub fn code(self) -> ExitCode {
         ExitCode::from(match self {
-            Exit::SwitchRoot => supervisor::SWITCH_ROOT,
-            Exit::Kexec => supervisor::KEXEC,
-            Exit::Reboot => supervisor::REBOOT,
+            Exit::SwitchRoot => supervisor::EXIT_SWITCH_ROOT,
+            Exit::Kexec => supervisor::EXIT_KEXEC,
+            Exit::Reboot => supervisor::EXIT_REBOOT,
         })
     }
 }
@@ -58,6 +58,9 @@ pub fn node_args(m: &Machine, wanted: &Wanted) -> Result<Vec<String>, Fault> {
 
 /// Enters the node, by at most one kexec.
 pub fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
+    if m.line.request.origin != Origin::Disk {
+        count_boot(target)?;
+    }
     let args = node_args(m, wanted)?;
     let missing = install::missing(m, &args);
     if !missing.is_empty() && !m.line.kexeced {
@@ -65,25 +68,57 @@ pub fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, F
     }
     // Said once, on the node: a second kexec would be no better than the first.
     let mut degraded: Vec<String> = missing.iter().map(|arg| format!("the kernel runs without {arg}")).collect();
-    m.step(Step::Root, |m| mount_root(m, target))?;
-    let release = kernel_release();
+    let state = m.step(Step::Root, |m| mount_root(m, target))?;
+    let release = tatara_sys::module::kernel_release();
     if !install::has_modules(Path::new(SYSROOT), &release) {
+        let why = format!("the root has no modules for {release}");
         if !m.line.kexeced {
-            boot::unmount_root(Path::new(SYSROOT))?;
-            let why = format!("the root has no modules for {release}");
+            leave_root()?;
             return m.step(Step::Kexec, |m| load_kernel(m, target, &args, &why));
         }
-        degraded.push(format!("the root has no modules for {release}"));
+        degraded.push(why);
     }
+    let entered = finish(m, wanted, target, &state, degraded);
+    if entered.is_err() {
+        leave_root()?;
+    }
+    entered
+}
+
+/// Does what GRUB does before it boots a slot on trial: one boot less is left. GRUB was not asked this time.
+fn count_boot(target: &Target) -> Result<(), Fault> {
+    let env = bootenv::read(&target.disk)?;
+    let booted = env.booted();
+    if booted == env { Ok(()) } else { bootenv::write(&target.disk, &booted) }
+}
+
+/// The last steps, with the root mounted.
+fn finish(
+    m: &mut Machine,
+    wanted: &Wanted,
+    target: &Target,
+    state: &StateMount,
+    degraded: Vec<String>,
+) -> Result<Exit, Fault> {
     m.step(Step::Render, |_| render_files(wanted))?;
     m.begin(Step::SwitchRoot);
-    if let Some(online) = &mut m.online {
+    if let Some(online) = m.online.take() {
         online.network.down()?;
     }
-    leave_records(m, wanted, target, degraded)?;
+    leave_records(m, target, state, degraded)?;
     m.ok(Step::SwitchRoot, &format!("slot={} disk={}", target.slot, target.disk));
-    m.reporter.save(Path::new(run::TIMELINE))?;
+    m.hand_timeline_over()?;
     Ok(Exit::SwitchRoot)
+}
+
+/// Takes everything below /sysroot away again, for another try or another kernel.
+fn leave_root() -> Result<(), Fault> {
+    for path in ["etc", "var", ""] {
+        let path = Path::new(SYSROOT).join(path);
+        unmount(&path, UnmountFlags::empty())
+            .map_err(|e| Fault::caused(Code::Sys, format!("cannot leave {}", path.display()), e))?;
+    }
+    Ok(())
 }
 
 fn load_kernel(m: &mut Machine, target: &Target, args: &[String], why: &str) -> Result<(Exit, String), Fault> {
@@ -91,7 +126,7 @@ fn load_kernel(m: &mut Machine, target: &Target, args: &[String], why: &str) -> 
     let line = install::kexec_line(target.slot, args);
     tatara_sys::kexec::load(&handover.kernel, &handover.initramfs, &line)
         .map_err(|e| Fault::caused(Code::KexecFailed, "the node's kernel could not be loaded", e))?;
-    if let Some(online) = &mut m.online {
+    if let Some(online) = m.online.take() {
         online.network.down()?;
     }
     m.save_timeline(&StateMount::mount(&target.disk)?)?;
@@ -99,12 +134,16 @@ fn load_kernel(m: &mut Machine, target: &Target, args: &[String], why: &str) -> 
     Ok((Exit::Kexec, why.to_owned()))
 }
 
-fn mount_root(m: &mut Machine, target: &Target) -> Result<((), String), Fault> {
+fn mount_root(m: &mut Machine, target: &Target) -> Result<(StateMount, String), Fault> {
     for name in FILE_SYSTEMS {
         m.drivers.load(name)?;
     }
-    boot::mount_root(&target.disk, target.slot, Path::new(SYSROOT))?;
-    Ok(((), format!("slot={}", target.slot)))
+    let mut state = StateMount::mount(&target.disk)?;
+    if m.line.kexeced {
+        m.resume_timeline(&state)?;
+    }
+    boot::mount_root(&target.disk, target.slot, Path::new(SYSROOT), &mut state)?;
+    Ok((state, format!("slot={}", target.slot)))
 }
 
 fn text(path: &str) -> Result<String, Fault> {
@@ -133,19 +172,15 @@ fn render_files(wanted: &Wanted) -> Result<((), String), Fault> {
 }
 
 /// What `tatara-node` shows: how this boot came about.
-fn leave_records(m: &Machine, wanted: &Wanted, target: &Target, degraded: Vec<String>) -> Result<(), Fault> {
-    let mount = StateMount::at(Path::new(SYSROOT).join("var"));
-    let release = mount.record()?.and_then(|record| record.slots.get(&target.slot).map(|slot| slot.release.clone()));
+fn leave_records(m: &Machine, target: &Target, state: &StateMount, degraded: Vec<String>) -> Result<(), Fault> {
+    let record = state.record()?;
+    let slot = record.as_ref().and_then(|record| record.slots.get(&target.slot));
     let record = BootRecord {
         plan: m.plan.clone(),
         slot: target.slot,
         disk: target.disk.clone(),
-        release: release.or_else(|| wanted.release.as_ref().map(|r| r.manifest.id.clone())).unwrap_or_default(),
+        release: slot.map(|slot| slot.release.clone()).unwrap_or_default(),
         degraded,
     };
-    let json = serde_json::to_vec_pretty(&record)
-        .map_err(|e| Fault::caused(Code::Internal, "the boot record cannot be written as JSON", e))?;
-    fs::create_dir_all(run::DIR)
-        .and_then(|()| fs::write(run::BOOT, json))
-        .map_err(|e| Fault::caused(Code::Sys, format!("cannot write {}", run::BOOT), e))
+    write_run(run::BOOT, &json(&record)?)
 }

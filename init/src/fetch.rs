@@ -4,7 +4,7 @@ mod fault;
 mod queue;
 mod stream;
 
-pub use stream::{Attempt, Reader, Verdict};
+pub use stream::{AHEAD, Attempt, Reader, Verdict};
 
 use crate::backoff;
 use crate::dns::Servers;
@@ -116,7 +116,10 @@ impl Client {
             let whole = self.settings.timing.whole;
             match tokio::time::timeout(whole, self.get_whole(&target, url, file.limit)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(target.reason(Code::HttpBody, format!("it was not complete after {} s", whole.as_secs()))),
+                Err(_) => {
+                    Err(target
+                        .reason(Code::HttpBody, format!("it was not complete after {} s", whole.as_secs())))
+                }
             }
         })
     }
@@ -139,7 +142,7 @@ impl Client {
         Ok(body)
     }
 
-    /// Starts to stream a large file. A background thread reads ahead by at most [`stream::AHEAD`] bytes, resumes where a
+    /// Starts to stream a large file. A background thread reads ahead by at most [`AHEAD`] bytes, resumes where a
     /// connection broke, and asks `policy` after every failed attempt whether to go on (after [`Attempt::wait`]).
     ///
     /// # Errors
@@ -193,7 +196,9 @@ impl Settings {
         let limit = self.timing.stall;
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result.map_err(|error| target.fault(&error)),
-            Err(_) => Err(target.reason(Code::NetConnect, format!("not a byte came for {} s", limit.as_secs()))),
+            Err(_) => {
+                Err(target.reason(Code::NetConnect, format!("not a byte came for {} s", limit.as_secs())))
+            }
         }
     }
 }
@@ -207,13 +212,17 @@ fn runtime() -> Result<Runtime, Fault> {
 
 /// Reads a URL and refuses what must not be fetched.
 fn parse(text: &str, authenticity: Authenticity) -> Result<Url, Fault> {
-    let url = Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{text}` is not a URL"), e))?;
+    let url =
+        Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{text}` is not a URL"), e))?;
     match (url.scheme(), authenticity) {
         ("https", _) | ("http", Authenticity::Content) => Ok(url),
-        ("http", Authenticity::Connection) => {
-            Err(Fault::new(Code::UrlBad, format!("`{text}`: nothing would prove over http:// that this file is genuine")))
+        ("http", Authenticity::Connection) => Err(Fault::new(
+            Code::UrlBad,
+            format!("`{text}`: nothing would prove over http:// that this file is genuine"),
+        )),
+        (scheme, _) => {
+            Err(Fault::new(Code::UrlBad, format!("`{text}`: {scheme}: is not https:// or http://")))
         }
-        (scheme, _) => Err(Fault::new(Code::UrlBad, format!("`{text}`: {scheme}: is not https:// or http://"))),
     }
 }
 
@@ -244,7 +253,10 @@ fn check(target: &Target, answer: &Response) -> Result<(), Fault> {
     }
     let encoding = header(CONTENT_ENCODING);
     if !encoding.is_empty() && encoding != "identity" {
-        return Err(target.reason(Code::HttpBody, format!("the answer is compressed ({encoding}), which was not asked for")));
+        return Err(target.reason(
+            Code::HttpBody,
+            format!("the answer is compressed ({encoding}), which was not asked for"),
+        ));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Steps: writing a release to the disk, through `tatara-installer`.
 
 use crate::enter::{self, Exit};
-use crate::machine::Machine;
+use crate::machine::{Machine, json};
 use crate::network::online;
 use crate::wanted::{FetchedRelease, Wanted};
 use reqwest::Url;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use tatara_init::console::Reporter;
 use tatara_init::fetch::{self, Attempt, Authenticity, Client, Verdict};
 use tatara_installer::install::{self, Completed, Job};
-use tatara_installer::state::{StateFile, StateMount, machine_id};
-use tatara_installer::{Source, bootenv};
+use tatara_installer::state::machine_id;
+use tatara_installer::{Source, StateFile, StateMount, bootenv};
 use tatara_spec::config::Handover;
 use tatara_spec::layout::state;
 use tatara_spec::plan::{Content, Disk, Target};
@@ -63,20 +63,20 @@ fn retry(reporter: &Reporter, attempt: &Attempt) -> Verdict {
 /// Install or reinstall.
 pub fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
     let mut job = job(m, wanted, disk, target)?;
-    job.state_files.push(StateFile::private(state::MACHINE_ID, machine_id()?.into_bytes()));
+    job.state_files.push(machine_id()?);
     let done = install::run(&job, &download(m, wanted)?, m)?;
-    finish(m, done)
+    finish(m, &done)
 }
 
 /// Upgrade.
 pub fn other_slot(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
     let job = job(m, wanted, disk, target)?;
     let done = install::upgrade(&job, &download(m, wanted)?, m)?;
-    finish(m, done)
+    finish(m, &done)
 }
 
-/// The install's own times are kept on the disk: after a kexec nobody else knows them.
-fn finish(m: &Machine, done: Completed) -> Result<(), Fault> {
+fn finish(m: &Machine, done: &Completed) -> Result<(), Fault> {
+    m.tell_memory();
     m.save_timeline(&done.state)
 }
 
@@ -106,7 +106,7 @@ pub fn accept(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) ->
     }
     let args = enter::node_args(m, wanted)?;
     bootenv::write_node_cfg(&disk.path, target.slot, &args)?;
-    m.save_timeline(&mount)
+    Ok(())
 }
 
 fn download(m: &Machine, wanted: &Wanted) -> Result<Download, Fault> {
@@ -144,9 +144,8 @@ fn record(wanted: &Wanted, disk: &Disk) -> InstallRecord {
 }
 
 fn state_files(wanted: &Wanted) -> Result<Vec<StateFile>, Fault> {
-    let keys = serde_json::to_vec(&wanted.keys)
-        .map_err(|e| Fault::caused(Code::Internal, "the SSH keys cannot be written as JSON", e))?;
-    Ok(vec![StateFile::private(state::CONFIG, wanted.bytes.clone()), StateFile::private(state::KEYS, keys)])
+    let private = |path: &str, bytes| StateFile { path: path.to_owned(), mode: 0o600, bytes };
+    Ok(vec![private(state::CONFIG, wanted.bytes.clone()), private(state::KEYS, json(&wanted.keys)?)])
 }
 
 /// The command line of the node's kernel, for kexec: as GRUB makes it, with the mark that kexec was done.

@@ -12,19 +12,19 @@ const RECORD_BYTES: usize = 900;
 
 /// An open kernel log.
 #[derive(Debug)]
-pub struct Kmsg(File);
+pub(crate) struct Kmsg(File);
 
 impl Kmsg {
     /// Opens `kmsg` below `dev`, and lifts the rate limit (`printk_devkmsg` in Documentation/admin-guide/sysctl/kernel.rst); `None`
     /// when there is none: a boot goes on without a log.
-    pub fn open(proc: &Path, dev: &Path) -> Option<Self> {
+    pub(crate) fn open(proc: &Path, dev: &Path) -> Option<Self> {
         // Fails when the command line has printk.devkmsg=, which is then what the operator wants.
         let _ = std::fs::write(proc.join("sys/kernel/printk_devkmsg"), "on\n");
         OpenOptions::new().write(true).open(dev.join("kmsg")).ok().map(Self)
     }
 
     /// Writes a line, in parts if it is long. What cannot be written is lost: the consoles have it too.
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         for part in parts(text) {
             // One write is one record.
             let _ = (&self.0).write(format!("{LEVEL}{part}\n").as_bytes());

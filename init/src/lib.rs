@@ -2,10 +2,15 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod console;
 pub mod dns;
+pub mod drivers;
 pub mod fetch;
+pub mod kmsg;
+pub mod modprobe;
 pub mod net;
 pub mod signature;
+pub mod supervisor;
 pub mod tls;
 
 #[cfg(test)]

@@ -2,15 +2,19 @@
 
 use crate::network::Online;
 use serde::Deserialize;
+use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tatara_init::backoff::Backoff;
-use tatara_init::console::Reporter;
+use tatara_init::console::{Kernel, Reporter};
 use tatara_init::drivers::{Class, Drivers};
-use tatara_installer::{Progress, scan};
+use tatara_installer::{Progress, StateFile, StateMount, scan};
 use tatara_spec::cmdline::{self, CommandLine};
+use tatara_spec::layout::{MIB, run, state};
 use tatara_spec::plan::{Content, Disk, Origin};
+use tatara_spec::record::Timeline;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
@@ -20,6 +24,9 @@ const BUILD: &str = "/etc/tatara/build.json";
 const KEYS: &str = "/etc/tatara/keys";
 /// A boot from disk waits so long for the disk: slow RAID controllers take half a minute to find theirs.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The timeline of the kernel before a kexec, in [`state::TIMELINE_DIR`].
+const BEFORE_KEXEC: &str = "before-kexec.json";
 
 /// What is known of this initramfs.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,7 +38,7 @@ pub struct Build {
 
 /// The machine as far as it has come.
 pub struct Machine {
-    pub reporter: Reporter,
+    pub reporter: Arc<Reporter>,
     pub build: Build,
     pub line: CommandLine,
     /// Keys of the initramfs and the command line: with any, config and release must be signed.
@@ -43,6 +50,8 @@ pub struct Machine {
     pub backoff: Backoff,
     /// The step that runs, for the record of its failure.
     running: Mutex<Option<Step>>,
+    /// The least free memory seen while bytes were on their way, in bytes.
+    lowest_memory: AtomicU64,
 }
 
 impl Machine {
@@ -53,9 +62,9 @@ impl Machine {
             .and_then(|bytes| {
                 serde_json::from_slice(&bytes).map_err(|e| Fault::caused(Code::Internal, format!("{BUILD} is wrong"), e))
             })?;
-        let modules = Path::new("/lib/modules").join(kernel_release());
+        let modules = Path::new("/lib/modules").join(tatara_sys::module::kernel_release());
         Ok(Self {
-            reporter: Reporter::open(Path::new("/")),
+            reporter: Arc::new(Reporter::open(Path::new("/"))),
             build,
             line: cmdline::parse("")?,
             keys: Vec::new(),
@@ -64,6 +73,7 @@ impl Machine {
             plan: String::new(),
             backoff: Backoff::default(),
             running: Mutex::new(None),
+            lowest_memory: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -114,12 +124,11 @@ impl Machine {
             let deadline = Instant::now() + DISK_DEADLINE;
             // A disk may sit behind a controller of another class, USB before all.
             self.drivers.coldplug(Class::All)?;
-            let mut last = Ok(Vec::new());
             self.drivers.wait_for(deadline, Class::All, || {
-                last = scan::disks(Path::new("/sys"), Path::new("/dev"), None);
-                last.as_ref().map_or(true, |disks| any_installed(disks))
+                // A disk that cannot be looked at yet is looked at again at the next event.
+                disks = self.scan().unwrap_or_default();
+                any_installed(&disks)
             })?;
-            disks = last?;
         }
         let detail = format!("disks={}", disks.len());
         Ok((disks, detail))
@@ -127,17 +136,56 @@ impl Machine {
 
     /// The disks as they are now.
     pub fn scan(&self) -> Result<Vec<Disk>, Fault> {
-        scan::disks(Path::new("/sys"), Path::new("/dev"), None)
+        let stick = (self.line.request.origin == Origin::Usb).then_some(scan::USB_ESP_LABEL);
+        scan::disks(Path::new("/sys"), Path::new("/dev"), stick)
     }
+
+    /// Says how little memory was left during the install.
+    pub fn tell_memory(&self) {
+        let lowest = self.lowest_memory.load(Ordering::Relaxed);
+        if lowest != u64::MAX {
+            self.reporter.info(&format!("lowest free memory during the install: mib={}", lowest / MIB));
+        }
+    }
+
+    /// Keeps the timeline on the state partition: after a kexec nobody else knows the times before.
+    pub fn save_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
+        let path = format!("{}/{BEFORE_KEXEC}", state::TIMELINE_DIR);
+        mount.write(&StateFile { path, mode: 0o600, bytes: json(&self.reporter.timeline())? })
+    }
+
+    /// Takes up the timeline of the kernel that started this one by kexec.
+    pub fn resume_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
+        let path = format!("{}/{BEFORE_KEXEC}", state::TIMELINE_DIR);
+        // A timeline that cannot be read is no reason not to boot.
+        if let Some(bytes) = mount.read(&path, MIB)?
+            && let Ok(earlier) = serde_json::from_slice::<Timeline>(&bytes)
+        {
+            self.reporter.resume(earlier, Kernel::Earlier);
+        }
+        Ok(())
+    }
+
+    /// Hands the timeline to the node.
+    pub fn hand_timeline_over(&self) -> Result<(), Fault> {
+        write_run(run::TIMELINE, &json(&self.reporter.timeline())?)
+    }
+}
+
+/// A value as JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec_pretty(value).map_err(|e| Fault::caused(Code::Internal, "a record cannot be written as JSON", e))
+}
+
+/// Writes a file below /run/tatara.
+pub fn write_run(path: &str, bytes: &[u8]) -> Result<(), Fault> {
+    fs::create_dir_all(run::DIR)
+        .and_then(|()| fs::write(path, bytes))
+        .map_err(|e| Fault::caused(Code::Sys, format!("cannot write {path}"), e))
 }
 
 fn any_installed(disks: &[Disk]) -> bool {
     disks.iter().any(|disk| matches!(disk.content, Content::Installed(_)))
-}
-
-/// `uname -r`.
-pub fn kernel_release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 impl Progress for Machine {
@@ -151,6 +199,9 @@ impl Progress for Machine {
     }
 
     fn bytes(&self, step: Step, done: u64, total: u64) {
+        if let Ok(memory) = tatara_sys::memory::memory(Path::new("/proc")) {
+            self.lowest_memory.fetch_min(memory.available, Ordering::Relaxed);
+        }
         self.reporter.progress(step, done, total);
     }
 

@@ -53,6 +53,14 @@ pub struct Link {
     pub domain: Option<String>,
 }
 
+/// `eth0 (52:54:00:12:34:56) 10.0.2.15/24`.
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.name, self.mac)?;
+        self.addresses.iter().try_for_each(|(ip, length)| write!(f, " {ip}/{length}"))
+    }
+}
+
 /// The network while it is up. Dropping it ends renewals and leaves the links as they are.
 #[derive(Debug)]
 pub struct Network {
@@ -92,7 +100,12 @@ impl Network {
         Ok(Self { shared, commands: Some(commands), thread: Some(thread) })
     }
 
-    fn wait_first(&self, args: &NetworkArgs, deadline: Duration, on_event: &dyn Fn(&str)) -> Result<(), Fault> {
+    fn wait_first(
+        &self,
+        args: &NetworkArgs,
+        deadline: Duration,
+        on_event: &dyn Fn(&str),
+    ) -> Result<(), Fault> {
         let started = Instant::now();
         loop {
             let configured = self.shared.wait(ROUND.min(deadline), |state| !state.links.is_empty());
@@ -104,11 +117,16 @@ impl Network {
                 return Err(fault);
             }
             let fault = device::why_not(args, &self.shared.devices());
-            let limit = if fault.code == Code::NetNoDevice { deadline.min(DEVICE_DEADLINE) } else { deadline };
+            let limit =
+                if fault.code == Code::NetNoDevice { deadline.min(DEVICE_DEADLINE) } else { deadline };
             if started.elapsed() >= limit {
                 return Err(fault);
             }
-            on_event(&format!("waiting for the network since {} s: {}", started.elapsed().as_secs(), fault.chain()));
+            on_event(&format!(
+                "waiting for the network since {} s: {}",
+                started.elapsed().as_secs(),
+                fault.chain()
+            ));
         }
     }
 
@@ -150,7 +168,11 @@ impl Network {
         self.command(Command::Down { reply }, &answer)
     }
 
-    fn command(&self, command: Command, answer: &std::sync::mpsc::Receiver<Result<(), Fault>>) -> Result<(), Fault> {
+    fn command(
+        &self,
+        command: Command,
+        answer: &std::sync::mpsc::Receiver<Result<(), Fault>>,
+    ) -> Result<(), Fault> {
         let gone = || Fault::new(Code::Internal, "the network thread has ended");
         self.commands.as_ref().ok_or_else(gone)?.send(command).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?

@@ -52,7 +52,10 @@ pub fn verify(what: Signed, content: &[u8], signature: &str, keys: &[String]) ->
             return Ok(signature.trusted_comment().to_owned());
         }
     }
-    Err(fault(format!("the {what}'s signature was not made by {}, or the {what} was changed", keys.join(" or "))))
+    Err(fault(format!(
+        "the {what}'s signature was not made by {}, or the {what} was changed",
+        keys.join(" or ")
+    )))
 }
 
 #[cfg(test)]

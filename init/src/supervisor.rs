@@ -5,7 +5,7 @@
 mod ending;
 mod worker;
 
-pub use ending::{EXIT_KEXEC, EXIT_POWER_OFF, EXIT_REBOOT, EXIT_SWITCH_ROOT, SYSROOT};
+pub use ending::{KEXEC, POWER_OFF, REBOOT, SWITCH_ROOT, SYSROOT};
 
 use crate::console::Reporter;
 use ending::Ending;

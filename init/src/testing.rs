@@ -86,7 +86,8 @@ pub(crate) fn serve(
 
 fn one(from: impl Read, mut to: impl Write, answer: impl FnOnce(&str, &mut dyn Write)) -> Option<()> {
     let mut text = Vec::new();
-    read_head(&mut BufReader::new(from), &mut text).then(|| answer(&String::from_utf8(text).unwrap(), &mut to))
+    read_head(&mut BufReader::new(from), &mut text)
+        .then(|| answer(&String::from_utf8(text).unwrap(), &mut to))
 }
 
 /// Reads to the empty line that ends a request's head. The bodies that the tests send are not needed.
@@ -116,8 +117,8 @@ pub(crate) fn respond(to: &mut dyn Write, status: &str, headers: &[&str], body: 
 pub(crate) fn client(trust: Trust) -> Client {
     let timing = Timing {
         connect: Duration::from_secs(5),
-        stall: Duration::from_millis(400),
-        whole: Duration::from_secs(5),
+        stall: Duration::from_secs(2),
+        whole: Duration::from_secs(20),
         first_retry: Duration::from_millis(2),
     };
     Client::new(trust.client().unwrap(), Servers::default(), timing).unwrap()

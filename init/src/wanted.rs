@@ -57,10 +57,10 @@ impl Wanted {
     }
 }
 
-/// The config that the node accepted last, from its disk.
-pub fn accepted(disks: &[Disk]) -> Result<Wanted, Fault> {
-    let installed = disks.iter().find(|disk| matches!(disk.content, Content::Installed(_)));
-    let disk = installed.ok_or_else(|| Fault::new(Code::Internal, "no disk is installed"))?;
+/// The config that the node accepted last, from its disk; `None` when there is no disk of ours, or more than one.
+pub fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
+    let mut installed = disks.iter().filter(|disk| matches!(disk.content, Content::Installed(_)));
+    let (Some(disk), None) = (installed.next(), installed.next()) else { return Ok(None) };
     let mount = StateMount::mount(&disk.path)?;
     let missing = || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
     let bytes = mount.read(state::CONFIG, CONFIG_LIMIT)?.ok_or_else(missing)?;
@@ -69,7 +69,7 @@ pub fn accepted(disks: &[Disk]) -> Result<Wanted, Fault> {
             .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e))?,
         None => BTreeMap::new(),
     };
-    Ok(Wanted { config: parse("accepted config", &bytes)?, bytes, keys, release: None })
+    Ok(Some(Wanted { config: parse("accepted config", &bytes)?, bytes, keys, release: None }))
 }
 
 fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {

@@ -1,5 +1,6 @@
 //! The files of a release, and where they come from.
 
+use crate::fault::code_in;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -117,8 +118,10 @@ pub(crate) fn rewind(file: &mut File, name: &str) -> Result<(), Fault> {
 fn fetch(release: &Release, name: &str, source: &dyn Source, out: &mut dyn Write) -> Result<(), Fault> {
     let artifact = find(release, name)?;
     let mut reader = source.open(name, artifact)?;
-    let (bytes, found) = copy(&mut reader, out, artifact.bytes)
-        .map_err(|cause| Fault::caused(Code::PayloadShort, format!("cannot read {name}"), cause))?;
+    let (bytes, found) = copy(&mut reader, out, artifact.bytes).map_err(|cause| {
+        let code = code_in(&cause).unwrap_or(Code::PayloadShort);
+        Fault::caused(code, format!("cannot read {name}"), cause)
+    })?;
     if bytes < artifact.bytes {
         let text = format!("{name} ended after {bytes} of {} bytes", artifact.bytes);
         return Err(Fault::new(Code::PayloadShort, text));

@@ -20,7 +20,8 @@ const INIT: &str = "sbin/init";
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT;
 
 /// Mounts a slot of a disk (`/dev/NAME`) at `target`: the root read-only, the state partition at /var, and a fresh overlay at /etc;
-/// it checks that there is an init to start. When it fails, nothing stays mounted at `target`.
+/// it checks that there is an init to start. What an earlier attempt left at `target` is unmounted; when this one fails, nothing
+/// stays mounted there.
 ///
 /// # Errors
 /// [`Code::RootMount`], [`Code::StateMount`], [`Code::RootInit`]; [`Code::DiskRead`] when the partitions cannot be found.
@@ -34,6 +35,9 @@ pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount)
         .recursive(true)
         .create(target)
         .map_err(because(Code::Sys, format!("cannot make {}", target.display())))?;
+    if mount::is_mount_point(target).unwrap_or(false) {
+        unmount_root(target)?;
+    }
     let source = node.to_string_lossy();
     mount::mount(&source, target, "erofs", MountFlags::RDONLY, "")
         .map_err(because(Code::RootMount, format!("the root of slot {slot} ({source}) cannot be mounted")))?;
@@ -45,6 +49,21 @@ pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount)
         let _ = mount::unmount(target, UnmountFlags::DETACH);
     }
     result
+}
+
+/// Undoes [`mount_root`]: unmounts /etc, /var and the root.
+///
+/// # Errors
+/// [`Code::RootMount`]: a file is open.
+pub fn unmount_root(target: &Path) -> Result<(), Fault> {
+    let failed = || because(Code::RootMount, "the node's root cannot be unmounted");
+    for below in ["etc", "var"] {
+        let path = target.join(below);
+        if mount::is_mount_point(&path).unwrap_or(false) {
+            mount::unmount(&path, UnmountFlags::empty()).map_err(failed())?;
+        }
+    }
+    mount::unmount(target, UnmountFlags::empty()).map_err(failed())
 }
 
 /// An overlay of the root's /etc and an empty tmpfs: every boot starts from the release's files.

@@ -21,7 +21,7 @@ struct Chunk {
 }
 
 /// The bytes `start..start + bytes` of a target.
-pub struct Cached<'a> {
+pub(crate) struct Cached<'a> {
     target: &'a dyn Target,
     start: u64,
     bytes: u64,
@@ -33,7 +33,7 @@ pub struct Cached<'a> {
 
 impl<'a> Cached<'a> {
     /// A view; `start` and `bytes` are multiples of `sector_bytes`, the device's logical sector.
-    pub fn new(target: &'a dyn Target, start: u64, bytes: u64, sector_bytes: u32) -> Self {
+    pub(crate) fn new(target: &'a dyn Target, start: u64, bytes: u64, sector_bytes: u32) -> Self {
         Self { target, start, bytes, sector_bytes: sector_bytes as usize, position: 0, chunks: Vec::new() }
     }
 
@@ -44,7 +44,7 @@ impl<'a> Cached<'a> {
     ///
     /// # Errors
     /// What the target says.
-    pub fn sync(&mut self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         let mut dirty: Vec<&mut Chunk> = self.chunks.iter_mut().filter(|c| c.dirty.is_some()).collect();
         dirty.sort_by_key(|chunk| std::cmp::Reverse(chunk.offset));
         let count = dirty.len();
@@ -146,5 +146,52 @@ impl Seek for Cached<'_> {
         };
         self.position = target.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "seek before the start"))?;
         Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNK_BYTES, Cached};
+    use crate::power_cut::FakeDisk;
+    use crate::span::get;
+    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
+    use std::io::{Read, Seek, SeekFrom, Write};
+
+    /// More pieces than are kept, and a last one that is not whole.
+    const BYTES: usize = 12 * CHUNK_BYTES + 1024;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+        #[test]
+        fn reads_give_what_was_written_and_sync_takes_it_to_the_device(
+            writes in prop::collection::vec((0..BYTES, 1..2 * CHUNK_BYTES, any::<u8>()), 1..30),
+        ) {
+            let disk = FakeDisk::default();
+            let mut model = vec![0; BYTES];
+            let mut view = Cached::new(&disk, 4096, BYTES as u64, 512);
+            for (at, length, value) in writes {
+                let end = (at + length).min(BYTES);
+                model[at..end].fill(value);
+                view.seek(SeekFrom::Start(at as u64)).unwrap();
+                view.write_all(&vec![value; end - at]).unwrap();
+            }
+            let mut seen = Vec::new();
+            view.rewind().unwrap();
+            view.read_to_end(&mut seen).unwrap();
+            prop_assert!(seen == model);
+            view.sync().unwrap();
+            get(&disk, 4096, &mut seen).unwrap();
+            prop_assert!(seen == model);
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_behind_the_end() {
+        let disk = FakeDisk::default();
+        let mut view = Cached::new(&disk, 0, 1024, 512);
+        view.seek(SeekFrom::Start(1020)).unwrap();
+        assert_eq!(view.write(&[1; 10]).unwrap(), 4);
+        assert_eq!(view.write(&[1; 10]).unwrap(), 0);
     }
 }

@@ -29,8 +29,9 @@ pub(crate) fn job(job: &Job<'_>, proc_root: &Path) -> Result<(), Fault> {
     fits(image::of(job.release, name::STATE)?.bytes, STATE_MIN_BYTES, name::STATE)?;
     let kernel = kernel_bytes(job)?;
     if !esp::fits(kernel, ESP.bytes) {
-        let text =
-            format!("kernel and initramfs have {kernel} bytes; two of them do not fit the EFI system partition");
+        let text = format!(
+            "kernel and initramfs have {kernel} bytes; two of them do not fit the EFI system partition"
+        );
         return Err(Fault::new(Code::EspFull, text));
     }
     tatara_spec::slot::node_cfg(&job.node_args)?;
@@ -101,8 +102,7 @@ pub(crate) fn holders(disk: &plan::Disk, sys_root: &Path, dev_root: &Path) -> Re
 
 /// Whether kernel and initramfs fit beside the other slot's.
 pub(crate) fn esp_room(medium: &Medium<'_>, entry: &Entry, job: &Job<'_>) -> Result<(), Fault> {
-    let replaced =
-        [esp_path::kernel(job.slot), esp_path::initramfs(job.slot), esp_path::node_cfg(job.slot)];
+    let replaced = [esp_path::kernel(job.slot), esp_path::initramfs(job.slot), esp_path::node_cfg(job.slot)];
     let room = esp::room(medium, entry, &replaced)?;
     let needed = kernel_bytes(job)?.saturating_add(MIB);
     if needed <= room {

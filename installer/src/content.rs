@@ -4,10 +4,10 @@ use crate::span::{Medium, get};
 use crate::{bootenv, ext4};
 use tatara_disk::gpt::table::{self, Entry, Table};
 use tatara_disk::probe;
+use tatara_spec::Fault;
 use tatara_spec::layout::STATE;
 use tatara_spec::plan::{Content, Installed};
 use tatara_spec::record::InstallRecord;
-use tatara_spec::Fault;
 
 /// What was found, and what else the table says.
 #[derive(Debug)]
@@ -25,7 +25,8 @@ pub(crate) type ReadRecord<'a> = &'a dyn Fn(&Entry) -> Result<Option<InstallReco
 pub(crate) fn judge(medium: &Medium<'_>, read_record: ReadRecord<'_>) -> Found {
     match table::read(&mut medium.cached(), medium.sector_bytes) {
         Err(error) => {
-            let fault = Fault::caused(tatara_spec::Code::DiskRead, "its partition table cannot be read", error);
+            let fault =
+                Fault::caused(tatara_spec::Code::DiskRead, "its partition table cannot be read", error);
             Found { content: Content::Unreadable(fault.chain()), labels: Vec::new() }
         }
         Ok(Some(table)) => {

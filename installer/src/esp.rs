@@ -145,12 +145,7 @@ pub(crate) fn read_small(medium: &Medium<'_>, entry: &Entry, path: &str) -> Resu
 }
 
 /// Overwrites a file in place, data only.
-pub(crate) fn overwrite(
-    medium: &Medium<'_>,
-    entry: &Entry,
-    path: &str,
-    bytes: &[u8],
-) -> Result<(), Fault> {
+pub(crate) fn overwrite(medium: &Medium<'_>, entry: &Entry, path: &str, bytes: &[u8]) -> Result<(), Fault> {
     let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_read)?;
     volume.overwrite(path, bytes).map_err(esp_write)?;
     volume.into_inner().sync().map_err(writing(path))

@@ -9,7 +9,7 @@ use crc::{CRC_32_ISCSI, Crc};
 use tatara_spec::{Code, Fault};
 
 /// Bytes at the start of the file system that hold the superblock: 1024 bytes from offset 1024 on, in a block of 4096.
-pub const HEAD_BYTES: usize = 4096;
+pub(crate) const HEAD_BYTES: usize = 4096;
 /// Where the superblock starts.
 const SUPERBLOCK: usize = 1024;
 const SUPERBLOCK_BYTES: usize = 1024;
@@ -47,7 +47,7 @@ fn put_u32(block: &mut [u8], offset: usize, value: u32) {
 ///
 /// # Errors
 /// [`Code::ReleaseBad`] when there is no ext4, its checksum is wrong, or its features tie other checksums to the UUID.
-pub fn set_uuid(head: &mut [u8; HEAD_BYTES], uuid: [u8; 16]) -> Result<(), Fault> {
+pub(crate) fn set_uuid(head: &mut [u8; HEAD_BYTES], uuid: [u8; 16]) -> Result<(), Fault> {
     let wrong = |what: &str| Err(Fault::new(Code::ReleaseBad, format!("the state image {what}")));
     let block = &mut head[SUPERBLOCK..SUPERBLOCK + SUPERBLOCK_BYTES];
     if block[MAGIC..MAGIC + 2] != [0x53, 0xef] {

@@ -24,6 +24,11 @@ pub(crate) fn reading(what: &str) -> impl FnOnce(io::Error) -> Fault {
     because(Code::DiskRead, format!("cannot read {what}"))
 }
 
+/// The code of the fault that a [`crate::Source`]'s reader may have put into its I/O error.
+pub(crate) fn code_in(error: &io::Error) -> Option<Code> {
+    error.get_ref()?.downcast_ref::<Fault>().map(|fault| fault.code)
+}
+
 /// A partition table that could not be written.
 pub(crate) fn table(error: gpt::table::Error) -> Fault {
     let code = match error {

@@ -17,12 +17,20 @@ pub struct StateFile {
     pub bytes: Vec<u8>,
 }
 
+impl StateFile {
+    /// A file that only root may read, mode 0600.
+    #[must_use]
+    pub fn private(path: impl Into<String>, bytes: Vec<u8>) -> Self {
+        Self { path: path.into(), mode: 0o600, bytes }
+    }
+}
+
 /// Writes a file below `root`: temporary file, fsync, rename, fsync of the directory. Missing directories are made, our own
 /// ([`layout::state::DIR`] and below) with mode 0700.
 ///
 /// # Errors
 /// [`Code::DiskWrite`] with the path and what the kernel said.
-pub fn write(root: &Path, file: &StateFile) -> Result<(), Fault> {
+pub(crate) fn write(root: &Path, file: &StateFile) -> Result<(), Fault> {
     write_io(root, file).map_err(|cause| {
         Fault::caused(Code::DiskWrite, format!("cannot write {} on the state partition", file.path), cause)
     })
@@ -70,7 +78,7 @@ fn make_directories(root: &Path, relative: &Path) -> io::Result<std::path::PathB
 ///
 /// # Errors
 /// [`Code::DiskRead`] with the path and what the kernel said, or that it is too large.
-pub fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
     let wrong = |cause: io::Error| {
         Fault::caused(Code::DiskRead, format!("cannot read {path} on the state partition"), cause)
     };

@@ -5,7 +5,7 @@
 use tatara_spec::{Code, Fault};
 
 /// Unit of GRUB's block lists in bytes, whatever the disk's own sector size (`GRUB_DISK_SECTOR_SIZE`).
-pub const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 /// Offset in the boot sector of the core image's first sector, u64 little-endian (`GRUB_BOOT_MACHINE_KERNEL_SECTOR`).
 const KERNEL_SECTOR: usize = 0x5c;
 /// Offset of the BIOS drive to load from; 0xff is the one booted from (`GRUB_BOOT_MACHINE_BOOT_DRIVE`).
@@ -33,7 +33,7 @@ const CORE_MAX_SECTORS: usize = (0x78000 - 0x9000) / SECTOR_BYTES;
 ///
 /// # Errors
 /// [`Code::ReleaseBad`] when `boot_img` is not a GRUB boot sector.
-pub fn boot_sector(
+pub(crate) fn boot_sector(
     boot_img: &[u8],
     mbr: &[u8; SECTOR_BYTES],
     core_sector: u64,
@@ -62,10 +62,10 @@ pub fn boot_sector(
 ///
 /// # Errors
 /// [`Code::ReleaseBad`] when `core_img` is no core image or too large.
-pub fn core_image(core_img: &[u8], first_sector: u64, room_bytes: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn core_image(core_img: &[u8], first_sector: u64, room_bytes: u64) -> Result<Vec<u8>, Fault> {
     let wrong = |what: String| Fault::new(Code::ReleaseBad, format!("GRUB's core image {what}"));
     let sectors = core_img.len().div_ceil(SECTOR_BYTES);
-    if sectors < 2 || sectors > CORE_MAX_SECTORS || (sectors * SECTOR_BYTES) as u64 > room_bytes {
+    if !(2..=CORE_MAX_SECTORS).contains(&sectors) || (sectors * SECTOR_BYTES) as u64 > room_bytes {
         let most = room_bytes.min((CORE_MAX_SECTORS * SECTOR_BYTES) as u64);
         return Err(wrong(format!("is {} bytes long; 513 to {most} are possible", core_img.len())));
     }
@@ -86,7 +86,7 @@ pub fn core_image(core_img: &[u8], first_sector: u64, room_bytes: u64) -> Result
 
 /// Whether a disk's first sector carries boot code, that is, whether firmware may jump into it.
 #[must_use]
-pub fn has_boot_code(sector: &[u8; SECTOR_BYTES]) -> bool {
+pub(crate) fn has_boot_code(sector: &[u8; SECTOR_BYTES]) -> bool {
     sector[..MBR_KEEP_START].iter().any(|&byte| byte != 0)
 }
 

@@ -1,6 +1,7 @@
 //! Disk images of a release onto partitions.
 
 use crate::artifact::{self, Source};
+use crate::fault::code_in;
 use std::path::Path;
 use tatara_disk::stream::{self, ALIGNMENT, Error, Options, QUEUE_PER_WORKER, ReadBack, Stats, Target};
 use tatara_spec::release::{Image, Release};
@@ -63,7 +64,7 @@ pub(crate) fn write(
 fn code(error: &Error) -> Code {
     match error {
         Error::Manifest(_) => Code::ReleaseBad,
-        Error::Source { source, .. } => fault_in(source).unwrap_or(Code::PayloadShort),
+        Error::Source { source, .. } => code_in(source).unwrap_or(Code::PayloadShort),
         Error::SourceShort { .. } => Code::PayloadShort,
         Error::Packed { .. } | Error::Decode { .. } => Code::PayloadDigest,
         Error::ReadBack { .. } => Code::DiskRead,
@@ -71,9 +72,4 @@ fn code(error: &Error) -> Code {
         Error::Write { .. } | Error::Flush(_) => Code::DiskWrite,
         _ => Code::Internal,
     }
-}
-
-/// The code that a [`Source`]'s reader may have put into its I/O error.
-fn fault_in(error: &std::io::Error) -> Option<Code> {
-    error.get_ref()?.downcast_ref::<Fault>().map(|fault| fault.code)
 }

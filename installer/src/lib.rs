@@ -18,6 +18,8 @@ mod grub;
 mod image;
 pub mod install;
 mod parts;
+#[cfg(test)]
+mod power_cut;
 pub mod scan;
 mod span;
 pub mod state;
@@ -30,3 +32,4 @@ pub use files::StateFile;
 pub use install::{Completed, Job};
 pub use span::Medium;
 pub use state::StateMount;
+pub use tatara_sys::block::Access;

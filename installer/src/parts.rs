@@ -33,10 +33,9 @@ pub(crate) fn read(medium: &Medium<'_>) -> Result<Table, Fault> {
 /// # Errors
 /// [`Code::DiskRead`] when it is not there.
 pub(crate) fn entry<'a>(partitions: &'a [Entry], spec: &PartitionSpec) -> Result<&'a Entry, Fault> {
-    partitions
-        .iter()
-        .find(|entry| entry.number == spec.number && entry.label == spec.label)
-        .ok_or_else(|| Fault::new(Code::DiskRead, format!("partition {} ({}) is missing", spec.number, spec.label)))
+    partitions.iter().find(|entry| entry.number == spec.number && entry.label == spec.label).ok_or_else(
+        || Fault::new(Code::DiskRead, format!("partition {} ({}) is missing", spec.number, spec.label)),
+    )
 }
 
 /// The partition of a slot's root.

@@ -21,11 +21,7 @@ pub use content::USB_ESP_LABEL;
 ///
 /// # Errors
 /// [`Code::Sys`] when sysfs cannot be read. A disk that cannot be read is [`Content::Unreadable`], no error.
-pub fn disks(
-    sys_root: &Path,
-    dev_root: &Path,
-    boot_medium: Option<&str>,
-) -> Result<Vec<plan::Disk>, Fault> {
+pub fn disks(sys_root: &Path, dev_root: &Path, boot_medium: Option<&str>) -> Result<Vec<plan::Disk>, Fault> {
     let found = tatara_sys::block::enumerate(sys_root, dev_root)
         .map_err(because(Code::Sys, "cannot list the disks"))?;
     Ok(found.into_iter().map(|device| look(device, boot_medium)).collect())

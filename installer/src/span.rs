@@ -10,7 +10,7 @@ use tatara_disk::stream::Target;
 ///
 /// # Errors
 /// What the target says; `WriteZero` when it takes nothing.
-pub fn put(target: &dyn Target, offset: u64, data: &[u8]) -> io::Result<()> {
+pub(crate) fn put(target: &dyn Target, offset: u64, data: &[u8]) -> io::Result<()> {
     let mut done = 0;
     while done < data.len() {
         match target.write_at(offset + done as u64, &data[done..]) {
@@ -27,7 +27,7 @@ pub fn put(target: &dyn Target, offset: u64, data: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// What the target says; `UnexpectedEof` when it gives nothing.
-pub fn get(target: &dyn Target, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+pub(crate) fn get(target: &dyn Target, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < buffer.len() {
         match target.read_at(offset + done as u64, &mut buffer[done..]) {
@@ -54,26 +54,26 @@ pub struct Medium<'a> {
 impl<'a> Medium<'a> {
     /// A partition of it.
     #[must_use]
-    pub fn span(&self, entry: &Entry) -> Span<'a> {
+    pub(crate) fn span(&self, entry: &Entry) -> Span<'a> {
         Span { target: self.target, start: entry.first_byte, bytes: entry.bytes }
     }
 
     /// A seekable view of all of it.
     #[must_use]
-    pub fn cached(&self) -> crate::cached::Cached<'a> {
+    pub(crate) fn cached(&self) -> crate::cached::Cached<'a> {
         crate::cached::Cached::new(self.target, 0, self.bytes, self.sector_bytes)
     }
 
     /// A seekable view of a partition.
     #[must_use]
-    pub fn cached_part(&self, entry: &Entry) -> crate::cached::Cached<'a> {
+    pub(crate) fn cached_part(&self, entry: &Entry) -> crate::cached::Cached<'a> {
         crate::cached::Cached::new(self.target, entry.first_byte, entry.bytes, self.sector_bytes)
     }
 }
 
 /// A byte range of a target; nothing outside is reached.
 #[derive(Clone, Copy)]
-pub struct Span<'a> {
+pub(crate) struct Span<'a> {
     target: &'a dyn Target,
     start: u64,
     bytes: u64,
@@ -110,7 +110,7 @@ impl Target for Span<'_> {
 
 /// A span whose first [`HEAD_BYTES`] stay in memory until [`Beheaded::head`] is written by hand: a file system without its
 /// superblock is none, so it comes into being at once, when everything behind it is durable and verified.
-pub struct Beheaded<'a> {
+pub(crate) struct Beheaded<'a> {
     span: Span<'a>,
     head: Mutex<[u8; HEAD_BYTES]>,
 }
@@ -118,13 +118,13 @@ pub struct Beheaded<'a> {
 impl<'a> Beheaded<'a> {
     /// Nothing is written.
     #[must_use]
-    pub fn new(span: Span<'a>) -> Self {
+    pub(crate) fn new(span: Span<'a>) -> Self {
         Self { span, head: Mutex::new([0; HEAD_BYTES]) }
     }
 
     /// What was written to the first bytes.
     #[must_use]
-    pub fn head(&self) -> [u8; HEAD_BYTES] {
+    pub(crate) fn head(&self) -> [u8; HEAD_BYTES] {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

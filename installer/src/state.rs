@@ -1,7 +1,7 @@
 //! The state partition: mounting, growing, its files and the install record.
 
 use crate::fault::because;
-use crate::files::{self, StateFile};
+use crate::files;
 use crate::{Disk, Medium, parts};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -13,6 +13,8 @@ use tatara_spec::{Code, Fault};
 use tatara_sys::block::Access;
 use tatara_sys::mount::{self, MountFlags, UnmountFlags};
 
+pub use crate::files::StateFile;
+
 /// Below this, each disk's state partition is mounted at its own name.
 pub const MOUNT_DIR: &str = "/run/tatara/state";
 /// A record has a few hundred bytes.
@@ -22,21 +24,25 @@ const RECORD_MAX_BYTES: u64 = MIB;
 #[derive(Debug)]
 pub struct StateMount {
     path: PathBuf,
+    /// Size of the partition; 0 when it is not known, and then the file system is not grown.
     bytes: u64,
 }
 
 impl StateMount {
-    /// Mounts the state partition of an installed disk (`/dev/NAME`), or finds it mounted. Read-only: what a power cut left in the
-    /// journal is replayed, nothing else is written.
+    /// Mounts the state partition of an installed disk (`/dev/NAME`), or finds it mounted; writable, and grown to its partition.
     ///
     /// # Errors
     /// [`Code::StateMount`] when it cannot be mounted; [`Code::DiskRead`] when it cannot be found.
     pub fn mount(disk: &str) -> Result<Self, Fault> {
         let open = Disk::open(Path::new(disk), Access::Read)?;
         let table = parts::read(&open.medium())?;
-        Self::mount_entry(disk, parts::entry(&table.partitions, &STATE)?)
+        let found = Self::mount_entry(disk, parts::entry(&table.partitions, &STATE)?)?;
+        found.writable()?;
+        Ok(found)
     }
 
+    /// As [`StateMount::mount`] where the partition is known already, but read-only: what a power cut left in the journal is
+    /// replayed, nothing else is written.
     pub(crate) fn mount_entry(disk: &str, entry: &Entry) -> Result<Self, Fault> {
         let path = mount_point(disk);
         let found = Self { path: path.clone(), bytes: entry.bytes };
@@ -54,6 +60,12 @@ impl StateMount {
         Ok(found)
     }
 
+    /// One that is mounted at `path` by other hands, e.g. at the node's /var.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, bytes: 0 }
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -69,8 +81,20 @@ impl StateMount {
         let flags = MountFlags::empty();
         mount::remount(&self.path, flags, "")
             .map_err(because(Code::StateMount, "the state partition cannot be made writable"))?;
-        tatara_sys::ext4::resize(&self.path, self.bytes)
-            .map_err(because(Code::StateMount, "the state file system cannot be grown"))
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        match tatara_sys::ext4::resize(&self.path, self.bytes) {
+            // The kernel does not grow a file system that has noted an error; one that has most of its room still serves.
+            Err(cause) if !self.mostly_grown() => {
+                Err(Fault::caused(Code::StateMount, "the state file system cannot be grown", cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn mostly_grown(&self) -> bool {
+        rustix::fs::statvfs(&self.path).is_ok_and(|stat| stat.f_blocks * stat.f_frsize >= self.bytes / 2)
     }
 
     /// The install record; `None` when the install did not get so far.
@@ -88,7 +112,7 @@ impl StateMount {
     pub fn write_record(&self, record: &InstallRecord) -> Result<(), Fault> {
         let bytes = serde_json::to_vec_pretty(record)
             .map_err(because(Code::Internal, "the install record cannot be encoded"))?;
-        self.write(&StateFile { path: layout::state::RECORD.to_owned(), mode: 0o600, bytes })
+        self.write(&StateFile::private(layout::state::RECORD, bytes))
     }
 
     /// Writes a file, atomically and durable.
@@ -135,7 +159,7 @@ impl StateMount {
 pub fn unmount(disk: &str) -> Result<(), Fault> {
     let path = mount_point(disk);
     if path.exists() && mount::is_mount_point(&path).unwrap_or(false) {
-        return StateMount { path, bytes: 0 }.unmount();
+        return StateMount::at(path).unmount();
     }
     Ok(())
 }
@@ -155,13 +179,15 @@ fn mount_ext4(node: &Path, path: &Path) -> Result<(), Fault> {
 
 pub(crate) fn record_below(root: &Path) -> Result<Option<InstallRecord>, Fault> {
     let Some(bytes) = files::read(root, layout::state::RECORD, RECORD_MAX_BYTES)? else { return Ok(None) };
-    let record = serde_json::from_slice(&bytes)
-        .map_err(because(Code::DiskRead, format!("the install record {} is damaged", layout::state::RECORD)))?;
+    let record = serde_json::from_slice(&bytes).map_err(because(
+        Code::DiskRead,
+        format!("the install record {} is damaged", layout::state::RECORD),
+    ))?;
     Ok(Some(record))
 }
 
-/// Makes a machine id (machine-id(5)): 128 random bits as 32 lower-case hex digits and a line feed, marked as a random UUID as
-/// systemd does.
+/// Makes a machine id (machine-id(5)): 128 random bits as 32 lower-case hex digits and a line feed, marked as a random
+/// UUID as systemd does.
 ///
 /// # Errors
 /// [`Code::Sys`] when the kernel gives no random bytes.
@@ -214,7 +240,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(record_below(root.path()).unwrap(), None);
         std::fs::create_dir_all(root.path().join("lib/tatara")).unwrap();
-        let good = br#"{"node":"n1","generation":2,"serial":3,"slots":{"a":{"release":"r","rootBytes":4096}}}"#;
+        let good =
+            br#"{"node":"n1","generation":2,"serial":3,"slots":{"a":{"release":"r","rootBytes":4096}}}"#;
         std::fs::write(root.path().join(RECORD), good).unwrap();
         assert_eq!(record_below(root.path()).unwrap().unwrap().generation, 2);
         std::fs::write(root.path().join(RECORD), &good[..40]).unwrap();

@@ -6,12 +6,14 @@ use crate::fault::{because, table as table_fault, writing};
 use crate::span::Medium;
 use crate::{artifact, esp, write};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use tatara_disk::gpt::table::{self, Entry, Guid};
 use tatara_disk::stream::{FileTarget, Target};
 use tatara_spec::layout::{ALIGNMENT_BYTES, BIOS, ESP, MIB, TABLE_BYTES, esp as esp_path};
-use tatara_spec::release::Release;
+use tatara_spec::release::{Artifact, Digest, Release};
 use tatara_spec::slot::GRUB_USB_CFG;
 use tatara_spec::{Code, Fault};
 
@@ -42,7 +44,8 @@ pub struct Image {
 /// # Errors
 /// [`Code::PayloadDigest`], [`Code::PayloadShort`], [`Code::ReleaseBad`] for the release's files; [`Code::CmdlineBad`] for arguments
 /// that GRUB cannot pass on; [`Code::DiskWrite`].
-pub fn build(out: &File, release: &Release, release_dir: &Path, args: &str) -> Result<Image, Fault> {
+pub fn build(out: &mut File, release_dir: &Path, args: &str) -> Result<Image, Fault> {
+    let release = &manifest(release_dir)?;
     let files = artifact::fetch_all(release, &Directory(release_dir.to_owned()))?;
     let args_cfg = args_cfg(args)?;
     let length = |file: &File| file.metadata().map(|stat| stat.len()).map_err(writing("the stick"));
@@ -52,14 +55,15 @@ pub fn build(out: &File, release: &Release, release_dir: &Path, args: &str) -> R
     let target = FileTarget::sparse(out.try_clone().map_err(writing("the stick"))?, bytes)
         .map_err(writing("the stick"))?;
     let medium = Medium { target: &target, bytes, sector_bytes: SECTOR_BYTES };
-    let [bios, esp] = partitions(&release.id, esp_bytes)?;
+    let identity = identity(release);
+    let [bios, esp] = partitions(&identity, esp_bytes)?;
 
     let mut view = medium.cached();
     let parts = [bios.clone(), esp.clone()];
-    table::write_with_guid(&mut view, SECTOR_BYTES, bytes, &parts, guid(&release.id, "disk"))
+    table::write_with_guid(&mut view, SECTOR_BYTES, bytes, &parts, guid(&identity, "disk"))
         .map_err(table_fault)?;
     view.sync().map_err(writing("the partition table"))?;
-    esp::format(&medium, &esp, LABEL, guid(&release.id, "volume").as_fields().0)?;
+    esp::format(&medium, &esp, LABEL, guid(&identity, "volume").as_fields().0)?;
     let list = [
         ("vmlinuz".to_owned(), esp::Content::File(&files.handover.kernel)),
         ("initramfs.zst".to_owned(), esp::Content::File(&files.handover.initramfs)),
@@ -76,12 +80,60 @@ pub fn build(out: &File, release: &Release, release_dir: &Path, args: &str) -> R
     Ok(Image { bytes })
 }
 
+/// The release's manifest; or, while the release is being made, one of the files as they are.
+fn manifest(directory: &Path) -> Result<Release, Fault> {
+    let path = directory.join("release.json");
+    match std::fs::read(&path) {
+        Ok(text) => Release::parse(&text),
+        Err(error) if error.kind() == ErrorKind::NotFound => as_they_are(directory),
+        Err(error) => Err(Fault::caused(Code::ReleaseBad, format!("cannot read {}", path.display()), error)),
+    }
+}
+
+fn as_they_are(directory: &Path) -> Result<Release, Fault> {
+    let mut artifacts = BTreeMap::new();
+    for name in artifact::SMALL {
+        let path = directory.join(name);
+        let file = std::fs::read(&path)
+            .map_err(because(Code::ReleaseBad, format!("cannot read {}", path.display())))?;
+        let sha256 = Digest(Sha256::digest(&file).into());
+        artifacts.insert(name.to_owned(), Artifact { bytes: file.len() as u64, sha256, image: None });
+    }
+    let mut release = Release {
+        api_version: String::new(),
+        kind: String::new(),
+        id: String::new(),
+        tatara_version: String::new(),
+        build_epoch: 0,
+        kernel_version: String::new(),
+        packages: BTreeMap::new(),
+        kernel_config: BTreeMap::new(),
+        artifacts,
+    };
+    release.id = release.compute_id();
+    Ok(release)
+}
+
+/// What the GUIDs follow from: the files on the stick, so that they are the same before and after the manifest is written.
+fn identity(release: &Release) -> String {
+    let mut small = release.clone();
+    small.artifacts.retain(|name, _| artifact::SMALL.contains(&name.as_str()));
+    small.compute_id()
+}
+
 /// BIOS boot partition and ESP.
 fn partitions(release: &str, esp_bytes: u64) -> Result<[Entry; 2], Fault> {
     let entry = |number, label: &str, type_guid: &str, first_byte, bytes| -> Result<Entry, Fault> {
         let type_guid =
             type_guid.parse().map_err(because(Code::Internal, format!("partition type {type_guid}")))?;
-        Ok(Entry { number, label: label.to_owned(), type_guid, first_byte, bytes, guid: guid(release, label) })
+        Ok(Entry {
+            number,
+            label: label.to_owned(),
+            type_guid,
+            first_byte,
+            bytes,
+            guid: guid(release, label),
+        })
     };
     Ok([
         entry(1, "tatara-usb-bios", BIOS.type_guid, ALIGNMENT_BYTES, BIOS.bytes)?,

@@ -33,9 +33,19 @@ pub(crate) fn erase(medium: &Medium<'_>, planned: &[Entry]) -> Result<(), Fault>
         zero(medium, entry.first_byte.saturating_add(entry.bytes - edge), edge).map_err(failed())?;
     }
     medium.target.flush().map_err(failed())?;
-    zero(medium, medium.bytes.saturating_sub(EDGE_BYTES), EDGE_BYTES).map_err(failed())?;
-    zero(medium, 0, DISK_HEAD_BYTES).map_err(failed())?;
-    medium.target.flush().map_err(failed())
+    erase_table(medium).map_err(failed())
+}
+
+/// Both copies of the table: each header before the rest, so that no copy is ever half there, and the primary last.
+fn erase_table(medium: &Medium<'_>) -> std::io::Result<()> {
+    let sector = u64::from(medium.sector_bytes);
+    zero(medium, medium.bytes.saturating_sub(sector), sector)?;
+    medium.target.flush()?;
+    zero(medium, medium.bytes.saturating_sub(EDGE_BYTES), EDGE_BYTES)?;
+    zero(medium, sector, sector)?;
+    medium.target.flush()?;
+    zero(medium, 0, DISK_HEAD_BYTES)?;
+    medium.target.flush()
 }
 
 /// Zeros a range as far as it lies on the disk: an old table can say anything.
@@ -78,22 +88,13 @@ fn read_back(what: &str) -> Fault {
 /// Writes GRUB's core image to the BIOS boot partition, and to that partition's last sector the boot sector that will load it:
 /// [`boot_sector`] takes it from there, in this boot or in one after a power cut.
 pub(crate) fn bios_core(medium: &Medium<'_>, entry: &Entry, files: &BootFiles) -> Result<(), Fault> {
-    bios_core_images(medium, entry, &files.grub_bios_boot, &files.grub_bios_core)
-}
-
-/// As [`bios_core`], with the two images named.
-pub(crate) fn bios_core_images(
-    medium: &Medium<'_>,
-    entry: &Entry,
-    boot_img: &[u8],
-    core_img: &[u8],
-) -> Result<(), Fault> {
     let sector_bytes = medium.sector_bytes as usize;
     let first = entry.first_byte / grub::SECTOR_BYTES as u64;
-    let mut core = grub::core_image(core_img, first, entry.bytes - u64::from(medium.sector_bytes))?;
+    let mut core =
+        grub::core_image(&files.grub_bios_core, first, entry.bytes - u64::from(medium.sector_bytes))?;
     core.resize(core.len().next_multiple_of(sector_bytes), 0);
     let mut last = vec![0; sector_bytes];
-    let boot = grub::boot_sector(boot_img, &[0; grub::SECTOR_BYTES], first)?;
+    let boot = grub::boot_sector(&files.grub_bios_boot, &[0; grub::SECTOR_BYTES], first)?;
     last[..grub::SECTOR_BYTES].copy_from_slice(&boot);
     let span = medium.span(entry);
     let at = entry.bytes - u64::from(medium.sector_bytes);

@@ -62,13 +62,19 @@ impl Console {
     /// Waits for the next line that holds `needle`.
     #[must_use]
     pub fn wait_for(&self, needle: &str, within: Duration) -> Waited {
+        self.wait_for_any(&[needle], within)
+    }
+
+    /// Waits for the next line that holds any of `needles`.
+    #[must_use]
+    pub fn wait_for_any(&self, needles: &[&str], within: Duration) -> Waited {
         let deadline = Instant::now() + within;
         let mut state = self.lock();
         loop {
             while state.seen < state.lines.len() {
                 state.seen += 1;
                 let (at, line) = &state.lines[state.seen - 1];
-                if line.contains(needle) {
+                if needles.iter().any(|needle| line.contains(needle)) {
                     return Waited::Line(*at, line.clone());
                 }
             }

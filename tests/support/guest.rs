@@ -23,6 +23,8 @@ pub enum Start {
     Direct,
     /// The disk alone.
     Disk,
+    /// The kernel, initramfs and arguments of [`Setup::given`].
+    Given,
 }
 
 /// A network card.
@@ -46,6 +48,7 @@ pub struct Setup {
     pub(crate) disks: Vec<(Bus, u32)>,
     files: Rc<Files>,
     pub(crate) ssh_port: Option<u16>,
+    pub(crate) given: Option<(PathBuf, PathBuf, String)>,
     /// Instead of the server's own pin.
     pub pin: Option<String>,
 }
@@ -72,6 +75,7 @@ impl Setup {
             disks: vec![(Bus::VirtioBlk, 512)],
             files: Rc::new(Files::new(DISK_GIB)),
             ssh_port: None,
+            given: None,
             pin: None,
         };
         setup.make_disks();
@@ -131,6 +135,13 @@ impl Setup {
     #[must_use]
     pub fn again(&self, start: Start) -> Self {
         Self { start, ..self.clone() }
+    }
+
+    /// Kernel, initramfs and arguments for [`Start::Given`].
+    #[must_use]
+    pub fn given(mut self, kernel: &Path, initrd: &Path, append: &str) -> Self {
+        self.given = Some((kernel.to_owned(), initrd.to_owned(), append.to_owned()));
+        self
     }
 
     /// The MAC address of the NIC that works.
@@ -229,6 +240,13 @@ impl Guest {
             Waited::Late => format!("{} s passed before", within.as_secs()),
         };
         panic!("{why} `{needle}` was printed; the last lines:\n{}", self.tail());
+    }
+
+    /// Whether a line with `needle` comes before one with any of `failures`, the end, and the deadline.
+    #[must_use]
+    pub fn reaches(&self, needle: &str, failures: &[&str], within: Duration) -> bool {
+        let wanted: Vec<&str> = failures.iter().copied().chain([needle]).collect();
+        matches!(self.console.wait_for_any(&wanted, within), Waited::Line(_, line) if line.contains(needle))
     }
 
     /// A line that may have come already, or is still to come.

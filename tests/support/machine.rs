@@ -37,6 +37,10 @@ fn boot(setup: &Setup, server: Option<&Server>) -> Boot {
     let server = || server.expect("this start needs a server");
     match setup.start {
         Start::Disk => Boot::Disk,
+        Start::Given => {
+            let (kernel, initrd, append) = setup.given.clone().expect("Setup::given");
+            Boot::Direct { kernel, initrd, append }
+        }
         Start::Pxe => Boot::Pxe { script: format!("http://10.0.2.2:{}/boot.ipxe", server().http_port) },
         Start::Usb => Boot::Usb { image: stick(server(), &arguments(setup, server())) },
         Start::Direct => Boot::Direct {

@@ -29,15 +29,36 @@ pub fn debian() -> PathBuf {
 /// The same kernel and initramfs with a root of a few files, whose init is `tests/checker`: a boot takes seconds.
 #[must_use]
 pub fn small() -> PathBuf {
-    let donor = debian();
+    let debian = debian();
     built("small", &["tatara-init", "tatara-node", "tatara-checker"], |output| {
-        let root = output.with_extension("root");
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let (root, donor) = (scratch.path().join("small"), scratch.path().join("donor"));
         small_root(&root);
+        let version = kernel_of(&debian, &donor);
         let mut command = build(output);
-        command.arg("--rootfs").arg(&root).arg("--kernel-from").arg(&donor);
+        command.arg("--rootfs").arg(&root);
+        command.arg("--kernel-image").arg(donor.join(format!("boot/vmlinuz-{version}")));
+        command.arg("--kernel-config").arg(donor.join(format!("boot/config-{version}")));
+        command.arg("--modules").arg(donor.join(format!("usr/lib/modules/{version}")));
         run(&mut command);
-        fs::remove_dir_all(&root).expect("the small root");
     })
+}
+
+/// Unpacks kernel and modules of the cached Debian root that a release was made from; returns their version.
+fn kernel_of(release: &Path, donor: &Path) -> String {
+    let manifest = fs::read(release.join("release.json")).expect("the release's manifest");
+    let manifest = tatara_spec::release::Release::parse(&manifest).expect("the release's manifest");
+    fs::create_dir_all(donor).expect("a directory");
+    let roots = fs::read_dir(cache()).expect("the cache").flatten().map(|entry| entry.path());
+    let root = roots.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("root-")));
+    let archive = root.filter(|path| path.to_string_lossy().contains(".tar")).max_by_key(|path| {
+        fs::metadata(path).and_then(|about| about.modified()).expect("the cached root's date")
+    });
+    let mut tar = Command::new("tar");
+    tar.arg("-xf").arg(archive.expect("a cached Debian root")).arg("-C").arg(donor);
+    tar.args(["./boot", "./usr/lib/modules"]);
+    assert!(tar.status().expect("tar").success(), "the cached Debian root cannot be unpacked");
+    manifest.kernel_version
 }
 
 fn small_root(root: &Path) {

@@ -59,7 +59,7 @@ impl Server {
         for arg in kernel_args {
             command.arg("--kernel-arg").arg(arg);
         }
-        let child = command.arg(&www).stdout(Stdio::piped()).stdin(Stdio::null()).spawn();
+        let child = command.arg(&www).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn();
         Self::wait(child.expect("tatara serve"), dir, release.to_owned())
     }
 
@@ -69,9 +69,10 @@ impl Server {
         let ready = ready.expect("the server's first line");
         let pin = word(&ready, "pin").expect("the pin").to_owned();
         let log = Arc::new(Mutex::new(Vec::new()));
+        let requests = BufReader::new(child.stderr.take().expect("its access log")).lines();
         let sink = Arc::clone(&log);
         std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
+            for line in requests.map_while(Result::ok) {
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });

@@ -227,7 +227,8 @@ impl<D: Read + Write + Seek> Volume<D> {
         let failed = |source| Error::Io { operation: "overwrite", path: path.to_owned(), source };
         let mut rest = data;
         for extent in extents {
-            let (now, later) = rest.split_at(rest.len().min(usize::try_from(extent.len()).unwrap_or(usize::MAX)));
+            let (now, later) =
+                rest.split_at(rest.len().min(usize::try_from(extent.len()).unwrap_or(usize::MAX)));
             self.device
                 .seek(SeekFrom::Start(extent.offset()))
                 .and_then(|_| self.device.write_all(now))
@@ -274,8 +275,8 @@ impl<D: Read + Write + Seek> Volume<D> {
     /// Where the data of a file of exactly `bytes` bytes lies.
     fn extents(&mut self, path: &str, bytes: u64) -> Result<Vec<Extent>> {
         let mut fs = self.mount("overwrite", path, MountOptions::new().read_only())?;
-        let node = find(&mut fs, path)?
-            .ok_or_else(|| io_error("overwrite", path, io::ErrorKind::NotFound))?;
+        let node =
+            find(&mut fs, path)?.ok_or_else(|| io_error("overwrite", path, io::ErrorKind::NotFound))?;
         let found = size(&mut fs, node, path)?;
         if found != bytes {
             return Err(Error::Size { path: path.to_owned(), found, given: bytes });
@@ -315,10 +316,7 @@ fn find<D: Read + Write + Seek>(fs: &mut Mounted<'_, D>, path: &str) -> Result<O
 }
 
 /// The directory of a path, made when it is missing, and the file's name.
-fn parent<'p, D: Read + Write + Seek>(
-    fs: &mut Mounted<'_, D>,
-    path: &'p str,
-) -> Result<(NodeId, &'p Name)> {
+fn parent<'p, D: Read + Write + Seek>(fs: &mut Mounted<'_, D>, path: &'p str) -> Result<(NodeId, &'p Name)> {
     let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut node = fs.root();
     for dir in dirs.split('/').filter(|dir| !dir.is_empty()) {

@@ -1,5 +1,7 @@
 //! FAT volumes on sparse files, judged by fsck.vfat and mtools.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end the test")]
+
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::process::Command;
@@ -20,13 +22,11 @@ fn formatted(sector_bytes: u32) -> (tempfile::NamedTempFile, Volume<File>) {
     (file, Volume::open(dev).unwrap())
 }
 
+/// fsck.vfat must end well and say no more than its version and the summary.
 fn fsck(file: &tempfile::NamedTempFile) {
-    let done = Command::new("fsck.vfat").args(["-n", "-v"]).arg(file.path()).output().unwrap();
+    let done = Command::new("fsck.vfat").arg("-n").arg(file.path()).output().unwrap();
     let text = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
-    for bad in ["irty bit", "differ", "rror", "nused", "wrong"] {
-        assert!(!text.contains(bad), "{text}");
-    }
+    assert!(done.status.success() && text.lines().count() == 2, "{text}");
 }
 
 fn put(volume: &mut Volume<impl Read + Write + Seek>, path: &str, data: &[u8]) {
@@ -45,7 +45,12 @@ fn files_and_directories_pass_fsck_with_both_sector_sizes() {
         fsck(&file);
         let before = volume.free_bytes().unwrap();
         let kernel = noise(9_000_001);
-        let paths = ["EFI/BOOT/BOOTX64.EFI", "grub/grub.cfg", "slot-a/initramfs.zst", "slot-b/a rather long Näme.cfg"];
+        let paths = [
+            "EFI/BOOT/BOOTX64.EFI",
+            "grub/grub.cfg",
+            "slot-a/initramfs.zst",
+            "slot-b/a rather long Näme.cfg",
+        ];
         for path in paths {
             put(&mut volume, path, &kernel);
         }
@@ -68,7 +73,8 @@ fn files_and_directories_pass_fsck_with_both_sector_sizes() {
 fn mtools_reads_what_we_wrote() {
     let (file, mut volume) = formatted(512);
     put(&mut volume, "slot-a/initramfs.zst", &noise(100_000));
-    let out = Command::new("mtype").arg("-i").arg(file.path()).arg("::slot-a/initramfs.zst").output().unwrap();
+    let out =
+        Command::new("mtype").arg("-i").arg(file.path()).arg("::slot-a/initramfs.zst").output().unwrap();
     assert!(out.status.success() && out.stdout == noise(100_000));
 }
 

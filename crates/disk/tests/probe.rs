@@ -1,5 +1,7 @@
 //! Signatures of real file systems and tables, made by their own tools, and of recorded bytes for the others.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end the test")]
+
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use std::fs::File;
 use std::io::{Cursor, Seek, SeekFrom, Write};
@@ -67,7 +69,8 @@ fn superblocks_say_what_the_tools_were_told() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), [7; 100_000]).unwrap();
     let image = tempfile::NamedTempFile::new().unwrap();
-    let done = Command::new("mkfs.erofs").args(["-U", uuid]).arg(image.path()).arg(root.path()).output().unwrap();
+    let done =
+        Command::new("mkfs.erofs").args(["-U", uuid]).arg(image.path()).arg(root.path()).output().unwrap();
     assert!(done.status.success());
     let bytes = image.as_file().metadata().unwrap().len();
     let mut file = image.reopen().unwrap();
@@ -91,7 +94,12 @@ fn partitions_are_looked_into() {
     assert_eq!(found[0].to_string(), "GPT at byte 512 (partitions: boot, data)");
 
     let disk = Disk::new();
-    let mut sfdisk = Command::new("sfdisk").arg("-q").arg(disk.0.path()).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut sfdisk = Command::new("sfdisk")
+        .arg("-q")
+        .arg(disk.0.path())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     sfdisk.stdin.take().unwrap().write_all(b"label: dos\n2048,8192,83\n").unwrap();
     assert!(sfdisk.wait().unwrap().success());
     let mut dev = disk.open();

@@ -1,10 +1,14 @@
 //! The streaming copy on targets that fail, lie and stutter.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end the test")]
+
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use std::io::{self, ErrorKind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tatara_disk::stream::{Error, FileTarget, Holes, Options, ReadBack, Stats, Target, pack, verify, write_image};
+use tatara_disk::stream::{
+    Error, FileTarget, Holes, Options, ReadBack, Stats, Target, pack, verify, write_image,
+};
 use tatara_spec::release::Image;
 
 const FRAME: u64 = 256 * 1024;
@@ -46,7 +50,10 @@ impl Memory {
 impl Target for Memory {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<usize> {
         let mut count = data.len();
-        assert_eq!(data.as_ptr().align_offset(if matches!(self.fault, Fault::Stutter(_)) { 1 } else { 4096 }), 0);
+        assert_eq!(
+            data.as_ptr().align_offset(if matches!(self.fault, Fault::Stutter(_)) { 1 } else { 4096 }),
+            0
+        );
         let mut memory = self.data.lock().unwrap();
         match self.fault {
             Fault::Stutter(most) => count = count.min(most),
@@ -174,7 +181,10 @@ fn every_fault_of_a_target_is_found_and_named() {
         let error = fail(Fault::FailWrite(5 * FRAME + 1));
         assert!(matches!(error, Error::Write { offset, bytes: FRAME, .. } if offset == 5 * FRAME), "{error}");
         let error = fail(Fault::FlipBit(6 * FRAME + 77));
-        assert!(matches!(error, Error::Mismatch { frame: 6, offset, bytes: FRAME, .. } if offset == 6 * FRAME), "{error}");
+        assert!(
+            matches!(error, Error::Mismatch { frame: 6, offset, bytes: FRAME, .. } if offset == 6 * FRAME),
+            "{error}"
+        );
         for lie in [Fault::Forget, Fault::LazyRead] {
             let error = fail(lie);
             assert!(matches!(error, Error::Mismatch { frame: 0, offset: 0, .. }), "{lie:?}: {error}");
@@ -190,24 +200,34 @@ fn every_fault_of_a_target_is_found_and_named() {
 #[test]
 fn a_bad_stream_is_refused_before_it_is_written() {
     let (image, stream) = packed(&raw_image(), 2);
-    let starts: Vec<_> = image.frames.iter().scan(0, |at, f| Some(std::mem::replace(at, *at + f.bytes as usize))).collect();
+    let starts: Vec<_> =
+        image.frames.iter().scan(0, |at, f| Some(std::mem::replace(at, *at + f.bytes as usize))).collect();
     let target = || Memory::new(image.bytes, Fault::None);
     for (frame, at) in starts.iter().enumerate() {
         let mut flipped = stream.clone();
         flipped[at + 9] ^= 1;
         let target = target();
         let error = run(&image, &flipped, &target, ReadBack::Overlapped).unwrap_err();
-        assert!(matches!(error, Error::Packed { frame: f, offset, .. } if f == frame && offset == *at as u64), "{error}");
+        assert!(
+            matches!(error, Error::Packed { frame: f, offset, .. } if f == frame && offset == *at as u64),
+            "{error}"
+        );
         let (start, end) = (frame * FRAME as usize, ((frame + 1) * FRAME as usize).min(image.bytes as usize));
         assert!(target.data.lock().unwrap()[start..end].iter().all(|byte| *byte == 0xEE));
     }
     let cut = starts[4] + 3;
     let error = run(&image, &stream[..cut], &target(), ReadBack::Overlapped).unwrap_err();
     let all = stream.len() as u64;
-    assert!(matches!(error, Error::SourceShort { frame: 4, offset, expected } if offset == cut as u64 && expected == all), "{error}");
+    assert!(
+        matches!(error, Error::SourceShort { frame: 4, offset, expected } if offset == cut as u64 && expected == all),
+        "{error}"
+    );
     let mut swapped = stream[starts[1]..].to_vec();
-    swapped.splice(0..0, stream[..starts[1]].to_vec().into_iter().rev());
-    assert!(matches!(run(&image, &swapped, &target(), ReadBack::Overlapped), Err(Error::Packed { frame: 0, .. })));
+    swapped.splice(0..0, stream[..starts[1]].iter().rev().copied().collect::<Vec<_>>());
+    assert!(matches!(
+        run(&image, &swapped, &target(), ReadBack::Overlapped),
+        Err(Error::Packed { frame: 0, .. })
+    ));
     let mut broken = io::Read::chain(&stream[..100], Breaks);
     let error = write_image(&image, &mut broken, &target(), Options::default(), &|_| ()).unwrap_err();
     assert!(matches!(error, Error::Source { frame: 0, .. }), "{error}");

@@ -113,14 +113,18 @@ impl Release {
             return Err(bad(format!("{} bytes; at most {MANIFEST_MAX_BYTES} are read", json.len())));
         }
         // The version first: another version's manifest may differ in everything else.
-        let version: Version = serde_json::from_slice(json)
-            .map_err(|error| Fault::caused(Code::ReleaseBad, "release.json is not a release manifest", error))?;
+        let version: Version = serde_json::from_slice(json).map_err(|error| {
+            Fault::caused(Code::ReleaseBad, "release.json is not a release manifest", error)
+        })?;
         if (version.api_version.as_str(), version.kind.as_str()) != (API_VERSION, KIND) {
             let (found, kind) = (version.api_version, version.kind);
-            return Err(bad(format!("apiVersion `{found}`, kind `{kind}`; expected `{API_VERSION}`, `{KIND}`")));
+            return Err(bad(format!(
+                "apiVersion `{found}`, kind `{kind}`; expected `{API_VERSION}`, `{KIND}`"
+            )));
         }
-        let release: Self = serde_json::from_slice(json)
-            .map_err(|error| Fault::caused(Code::ReleaseBad, "release.json is not a usable manifest", error))?;
+        let release: Self = serde_json::from_slice(json).map_err(|error| {
+            Fault::caused(Code::ReleaseBad, "release.json is not a usable manifest", error)
+        })?;
         release.check().map_err(bad)?;
         Ok(release)
     }
@@ -131,8 +135,9 @@ impl Release {
     /// [`Code::ReleaseBad`] when [`Self::parse`] would refuse it.
     pub fn to_json(&self) -> Result<String, Fault> {
         self.check().map_err(|why| Fault::new(Code::ReleaseBad, format!("release.json: {why}")))?;
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| Fault::caused(Code::ReleaseBad, "release.json could not be written as JSON", error))?;
+        let text = serde_json::to_string_pretty(self).map_err(|error| {
+            Fault::caused(Code::ReleaseBad, "release.json could not be written as JSON", error)
+        })?;
         Ok(text + "\n")
     }
 

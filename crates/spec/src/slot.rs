@@ -4,7 +4,7 @@ mod block;
 mod grub;
 
 pub use block::EnvError;
-pub use grub::{GRUB_CFG, GRUB_MODULES, GRUB_USB_CFG, node_cfg};
+pub use grub::{GRUB_BIOS_MODULES, GRUB_CFG, GRUB_MODULES, GRUB_UEFI_MODULES, GRUB_USB_CFG, node_cfg};
 
 use serde::{Deserialize, Serialize};
 

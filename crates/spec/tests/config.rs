@@ -2,6 +2,9 @@
 //!
 //! `TATARA_UPDATE_FIXTURES=1` writes the expected texts anew; read the difference before it is committed.
 
+// Helpers of tests are tests, which clippy.toml's exception does not know.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use tatara_spec::Code;

@@ -1,5 +1,8 @@
 //! docs/errors.md and docs/config.md are what the code says. `TATARA_UPDATE_DOCS=1` writes them anew.
 
+// Helpers of tests are tests, which clippy.toml's exception does not know.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use tatara_spec::{config, error};
 

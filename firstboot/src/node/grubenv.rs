@@ -36,7 +36,8 @@ pub(super) fn update(disk: &str, change: impl FnOnce(&BootEnv) -> BootEnv) -> Re
 /// The whole disk, not the partition's node: the two have separate page caches, and the installer and initramfs use
 /// this one. What it holds may be older than what GRUB wrote, so it is dropped first.
 fn open(disk: &str, access: Access) -> Result<Device, Fault> {
-    let device = Device::open(Path::new(disk), access, Caching::Buffered).map_err(|error| read_fault(disk, error))?;
+    let device =
+        Device::open(Path::new(disk), access, Caching::Buffered).map_err(|error| read_fault(disk, error))?;
     device.drop_cache().map_err(|error| read_fault(disk, error))?;
     Ok(device)
 }

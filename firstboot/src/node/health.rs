@@ -55,7 +55,10 @@ mod tests {
 
     #[test]
     fn failures_of_the_release_count_and_others_do_not() {
-        assert_eq!(node("Id=systemd-resolved.service\nActiveState=failed"), ["systemd-resolved.service failed"]);
+        assert_eq!(
+            node("Id=systemd-resolved.service\nActiveState=failed"),
+            ["systemd-resolved.service failed"]
+        );
         assert_eq!(node("Id=var-lib-etcd.mount\nActiveState=failed"), ["var-lib-etcd.mount failed"]);
         assert_eq!(node("Id=my-own.service\nActiveState=failed"), [""; 0]);
         assert_eq!(node("Id=systemd-networkd-wait-online.service\nActiveState=failed"), [""; 0]);

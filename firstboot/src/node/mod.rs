@@ -60,7 +60,10 @@ impl Node {
     fn boot(&self) -> Result<BootRecord, Fault> {
         let path = self.run(run::BOOT);
         read_json(&path)?.ok_or_else(|| {
-            Fault::new(Code::NodeState, format!("{} is missing: this system was not booted by tatara", path.display()))
+            Fault::new(
+                Code::NodeState,
+                format!("{} is missing: this system was not booted by tatara", path.display()),
+            )
         })
     }
 
@@ -78,7 +81,9 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Fault> {
         Err(error) => return Err(Fault::caused(Code::NodeState, format!("read {}", path.display()), error)),
     };
     let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).map_err(|error| Fault::caused(Code::NodeState, format!("parse {}", path.display()), error))
+    parsed
+        .map(Some)
+        .map_err(|error| Fault::caused(Code::NodeState, format!("parse {}", path.display()), error))
 }
 
 /// Writes a file so that it is there whole or not at all, also after a power cut.
@@ -88,7 +93,8 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
         fs::create_dir_all(directory)?;
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -58,7 +58,8 @@ pub(crate) fn run(node: &Node, format: Format) -> Result<ExitCode, Fault> {
         Format::Json => print_json(&status)?,
         Format::Text => print(&text(&status))?,
     }
-    let good = status.degraded.is_empty() && status.failed_units.is_empty() && status.fallen_back_from.is_none();
+    let good =
+        status.degraded.is_empty() && status.failed_units.is_empty() && status.fallen_back_from.is_none();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(DEGRADED) })
 }
 
@@ -136,7 +137,9 @@ fn text(status: &Status) -> String {
 fn trial_text(status: &Status) -> String {
     match (&status.trial, status.blessed) {
         (_, true) => "blessed".to_owned(),
-        (Some(trial), false) if trial.slot == status.slot => format!("on trial, {} boots left", trial.boots_left),
+        (Some(trial), false) if trial.slot == status.slot => {
+            format!("on trial, {} boots left", trial.boots_left)
+        }
         _ => "not blessed yet at this boot".to_owned(),
     }
 }
@@ -159,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_trial_shows_its_boots() {
-        let env = BootEnv { slot: Slot::A, trial: Some(Trial { slot: Slot::B, boots_left: 2 }), request: None };
+        let env =
+            BootEnv { slot: Slot::A, trial: Some(Trial { slot: Slot::B, boots_left: 2 }), request: None };
         let status = assemble(boot(Slot::B), None, Some(env), false);
         assert!(text(&status).contains("on trial, 2 boots left"), "{}", text(&status));
         assert_eq!(status.fallen_back_from, None);
@@ -167,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_fallback_names_the_slot_and_its_code() {
-        let env = BootEnv { slot: Slot::A, trial: Some(Trial { slot: Slot::B, boots_left: 0 }), request: None };
+        let env =
+            BootEnv { slot: Slot::A, trial: Some(Trial { slot: Slot::B, boots_left: 0 }), request: None };
         let status = assemble(boot(Slot::A), None, Some(env), true);
         assert!(text(&status).contains("E-SLOT-FALLBACK: slot b"), "{}", text(&status));
         assert!(text(&status).contains("blessed"));

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn kernels_follow_each_other() {
-        let timeline = Timeline { kernels: vec![vec![step("mounts", 0.0, 6.0)], vec![step("root", 0.0, 3.0)]] };
+        let timeline =
+            Timeline { kernels: vec![vec![step("mounts", 0.0, 6.0)], vec![step("root", 0.0, 3.0)]] };
         let svg = render(&timeline);
         assert_eq!(svg.matches("class=\"step\"").count(), 2);
         // 9 s are 900 pixels; the second kernel starts at 6 s, right of the names.

@@ -20,7 +20,8 @@ pub(super) fn units(pattern: &str, properties: &str) -> Result<Vec<Properties>, 
 /// Names of the failed units, sorted.
 pub(super) fn failed() -> Result<Vec<String>, Fault> {
     let units = units("*", "Id,ActiveState")?;
-    let failed = units.into_iter().filter(|unit| unit.get("ActiveState").is_some_and(|state| state == "failed"));
+    let failed =
+        units.into_iter().filter(|unit| unit.get("ActiveState").is_some_and(|state| state == "failed"));
     let mut names = failed.filter_map(|mut unit| unit.remove("Id")).collect::<Vec<_>>();
     names.sort();
     names.dedup();
@@ -35,7 +36,8 @@ fn systemctl(arguments: &[&str]) -> Result<String, Fault> {
         .map_err(|error| Fault::caused(Code::Sys, "run systemctl", error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let message = format!("systemctl {} ended with {}: {}", arguments.join(" "), output.status, said.trim());
+        let message =
+            format!("systemctl {} ended with {}: {}", arguments.join(" "), output.status, said.trim());
         return Err(Fault::new(Code::Sys, message));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -82,7 +82,8 @@ pub(super) fn extend(timeline: &mut Timeline, steps: Vec<StepTime>) {
 
 /// systemd's own phases, its milestones and its slowest units.
 pub(super) fn of_systemd() -> Result<Vec<StepTime>, Fault> {
-    const TIMES: &str = "Id,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic";
+    const TIMES: &str =
+        "Id,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic";
     Ok(steps_of(&manager()?, &units("*", TIMES)?))
 }
 
@@ -96,7 +97,8 @@ fn steps_of(manager: &Properties, units: &[Properties]) -> Vec<StepTime> {
     steps.extend(slow);
     for unit in units {
         let name = unit.get("Id").map(String::as_str).unwrap_or_default();
-        if let (true, Some(at)) = (MILESTONES.contains(&name), seconds(unit, "ActiveEnterTimestampMonotonic")) {
+        if let (true, Some(at)) = (MILESTONES.contains(&name), seconds(unit, "ActiveEnterTimestampMonotonic"))
+        {
             steps.push(StepTime { name: name.to_owned(), begin_s: at, end_s: Some(at) });
         }
     }
@@ -164,7 +166,8 @@ mod tests {
 
     #[test]
     fn gaps_are_what_no_step_covers() {
-        let steps = [step("b", 3.0, 4.0), step("a", 1.0, 2.5), step("inside", 1.5, 1.6), step("next", 4.01, 5.0)];
+        let steps =
+            [step("b", 3.0, 4.0), step("a", 1.0, 2.5), step("inside", 1.5, 1.6), step("next", 4.01, 5.0)];
         let gaps = rows(&steps).into_iter().filter(|row| matches!(row, Row::Gap { .. })).collect::<Vec<_>>();
         assert_eq!(gaps, [Row::Gap { begin_s: 0.0, end_s: 1.0 }, Row::Gap { begin_s: 2.5, end_s: 3.0 }]);
         assert_eq!(end_of(&steps), 5.0);
@@ -172,7 +175,8 @@ mod tests {
 
     #[test]
     fn slow_units_and_milestones_are_shown() {
-        let manager = parse("UserspaceTimestampMonotonic=5000000\nUnitsLoadFinishTimestampMonotonic=5600000\n");
+        let manager =
+            parse("UserspaceTimestampMonotonic=5000000\nUnitsLoadFinishTimestampMonotonic=5600000\n");
         let units = parse(
             "Id=slow.service\nInactiveExitTimestampMonotonic=6000000\nActiveEnterTimestampMonotonic=7000000\n\n\
              Id=fast.service\nInactiveExitTimestampMonotonic=6000000\nActiveEnterTimestampMonotonic=6010000\n\n\

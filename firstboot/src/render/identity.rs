@@ -6,7 +6,9 @@ use tatara_spec::Fault;
 pub(super) fn render(name: &str, machine_id: &str) -> Result<Vec<Rendered>, Fault> {
     word("metadata.name", name)?;
     if machine_id.len() != 32 || !machine_id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(fault(format!("machine id {machine_id:?} is not 32 lower-case hex digits (machine-id(5))")));
+        return Err(fault(format!(
+            "machine id {machine_id:?} is not 32 lower-case hex digits (machine-id(5))"
+        )));
     }
     Ok(vec![
         Rendered::public("/etc/hostname", format!("{name}\n")),

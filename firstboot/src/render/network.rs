@@ -9,7 +9,8 @@ pub(super) fn render(config: &NodeConfig) -> Result<Vec<Rendered>, Fault> {
     let network = &config.network;
     let mut rendered = Vec::new();
     let any = Interface { dhcp4: true, ipv6: true, ..Interface::default() };
-    let interfaces = if network.interfaces.is_empty() { std::slice::from_ref(&any) } else { &network.interfaces };
+    let interfaces =
+        if network.interfaces.is_empty() { std::slice::from_ref(&any) } else { &network.interfaces };
     for (index, interface) in interfaces.iter().enumerate() {
         let stem = file_stem(index, interface)?;
         if let Some(text) = netdev(interface)? {
@@ -26,7 +27,11 @@ pub(super) fn render(config: &NodeConfig) -> Result<Vec<Rendered>, Fault> {
 /// networkd takes the first matching file in order of name (systemd.network(5)): the config's order is kept, and a
 /// node without interfaces gets one file for every Ethernet link, last.
 fn file_stem(index: usize, interface: &Interface) -> Result<String, Fault> {
-    let name = if interface.name.is_empty() { "ethernet" } else { word("network.interfaces.name", &interface.name)? };
+    let name = if interface.name.is_empty() {
+        "ethernet"
+    } else {
+        word("network.interfaces.name", &interface.name)?
+    };
     if name.contains('/') {
         return Err(fault(format!("network.interfaces: name {name:?} must not contain `/`")));
     }
@@ -41,7 +46,9 @@ fn refuse_unknown(network: &Network) -> Result<(), Fault> {
         let members = interface.bond.iter().flat_map(|bond| &bond.members);
         if let Some(missing) = parent.chain(members).find(|name| !known(name)) {
             let name = &interface.name;
-            return Err(fault(format!("network.interfaces: `{name}` is made of `{missing}`, which is not there")));
+            return Err(fault(format!(
+                "network.interfaces: `{name}` is made of `{missing}`, which is not there"
+            )));
         }
     }
     Ok(())
@@ -87,7 +94,11 @@ impl Link<'_> {
         }
         // `routable` and wait-online's `--any`: an address of the link's own, link-local, is not "online", and a
         // dead second NIC delays nothing. A bond's member never has an address.
-        text.push_str(if member_of.is_some() { "RequiredForOnline=no\n" } else { "RequiredForOnline=routable\n" });
+        text.push_str(if member_of.is_some() {
+            "RequiredForOnline=no\n"
+        } else {
+            "RequiredForOnline=routable\n"
+        });
         text.push_str("\n[Network]\n");
         match member_of {
             Some(bond) => text.push_str(&format!("Bond={bond}\n")),
@@ -125,11 +136,16 @@ impl Link<'_> {
         let mut text = format!("DHCP={}\n", if interface.dhcp4 { "ipv4" } else { "no" });
         let static6 = interface.addresses.iter().any(|address| address.contains(':'));
         text.push_str(&format!("IPv6AcceptRA={}\n", yes_no(interface.ipv6)));
-        text.push_str(if interface.ipv6 || static6 { "LinkLocalAddressing=ipv6\n" } else { "LinkLocalAddressing=no\n" });
+        text.push_str(if interface.ipv6 || static6 {
+            "LinkLocalAddressing=ipv6\n"
+        } else {
+            "LinkLocalAddressing=no\n"
+        });
         for address in &interface.addresses {
             text.push_str(&format!("Address={}\n", word("network.interfaces.addresses", address)?));
         }
-        let on_top = |other: &&Interface| other.vlan.as_ref().is_some_and(|vlan| vlan.parent == interface.name);
+        let on_top =
+            |other: &&Interface| other.vlan.as_ref().is_some_and(|vlan| vlan.parent == interface.name);
         for vlan in self.network.interfaces.iter().filter(on_top) {
             text.push_str(&format!("VLAN={}\n", vlan.name));
         }

@@ -14,7 +14,8 @@ pub(super) fn render(cpu: &CpuPlan) -> Vec<Rendered> {
         return Vec::new();
     }
     let drop_in = |(unit, section): &(&str, &str)| {
-        let text = format!("{}[{section}]\nAllowedCPUs={}\n", header("tuning.housekeeping"), cpu.housekeeping);
+        let text =
+            format!("{}[{section}]\nAllowedCPUs={}\n", header("tuning.housekeeping"), cpu.housekeeping);
         Rendered::public(format!("/etc/systemd/system/{unit}.d/10-tatara-cpus.conf"), text)
     };
     UNITS.iter().map(drop_in).collect()

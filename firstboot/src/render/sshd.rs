@@ -5,9 +5,8 @@ use super::{Rendered, header};
 pub(super) fn render() -> Vec<Rendered> {
     let text = header("users")
         + "\
-# Host keys are made once and live on the state partition.
+# The host key is made once and lives on the state partition.
 HostKey /var/lib/tatara/ssh/ssh_host_ed25519_key
-HostKey /var/lib/tatara/ssh/ssh_host_rsa_key
 # Only keys from the config count, and only root can change them.
 AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
 AuthenticationMethods publickey

@@ -8,7 +8,9 @@ pub(super) fn render(time: &Time) -> Result<Vec<Rendered>, Fault> {
     let zone = time.zone.as_deref().unwrap_or("UTC");
     let inside = |part: &str| !part.is_empty() && part != "." && part != "..";
     if !word("time.zone", zone)?.split('/').all(inside) {
-        return Err(super::fault(format!("time.zone: {zone:?} is not the name of a time zone, such as `Asia/Tokyo`")));
+        return Err(super::fault(format!(
+            "time.zone: {zone:?} is not the name of a time zone, such as `Asia/Tokyo`"
+        )));
     }
     let mut rendered = vec![Rendered::symlink("/etc/localtime", format!("../usr/share/zoneinfo/{zone}"))];
     if !time.servers.is_empty() {

@@ -52,7 +52,18 @@ fn sysctls(tuning: &Tuning, cpu: &CpuPlan) -> Result<Rendered, Fault> {
 /// `net/ipv4/ip_forward` and `net.ipv4.ip_forward` are the same: the first separator decides (sysctl.d(5)).
 fn canonical(name: &str) -> String {
     match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
-        Some(b'/') => name.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect(),
+        Some(b'/') => name
+            .chars()
+            .map(|c| {
+                if c == '/' {
+                    '.'
+                } else if c == '.' {
+                    '/'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => name.to_owned(),
     }
 }

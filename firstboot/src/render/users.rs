@@ -78,7 +78,9 @@ fn account_name(user: &User) -> Result<&str, Fault> {
     let name = user.name.as_str();
     let known = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
     if !known || !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.len() > 32 {
-        return Err(fault(format!("users: {name:?} is not a login name (a-z, then a-z, 0-9, -, _; at most 32)")));
+        return Err(fault(format!(
+            "users: {name:?} is not a login name (a-z, then a-z, 0-9, -, _; at most 32)"
+        )));
     }
     Ok(name)
 }
@@ -96,7 +98,9 @@ fn refuse_taken(file: &str, text: &str, name: &str, id: u32) -> Result<(), Fault
         let mut fields = line.split(':');
         let (other, number) = (fields.next(), fields.nth(1));
         if other == Some(name) {
-            return Err(fault(format!("users: `{name}` is already in the root's /etc/{file}; choose another name")));
+            return Err(fault(format!(
+                "users: `{name}` is already in the root's /etc/{file}; choose another name"
+            )));
         }
         if number == Some(&id.to_string()) {
             let other = other.unwrap_or_default();

@@ -28,7 +28,8 @@ pub(crate) struct Mirrors {
 pub(crate) fn mirrors(root: &Path) -> Result<Mirrors> {
     let mut sources = Vec::new();
     for path in files(&root.join("etc/apt"))? {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let deb822 = path.extension().is_some_and(|extension| extension == "sources");
         sources.extend(if deb822 { parse_deb822(&text) } else { parse_list(&text) });
     }
@@ -107,10 +108,8 @@ fn parse_deb822(text: &str) -> Vec<Source> {
         if !enabled || !values("Types").iter().any(|kind| kind == "deb") {
             continue;
         }
-        sources.extend(values("URIs").into_iter().map(|uri| Source {
-            uri,
-            components: values("Components"),
-        }));
+        sources
+            .extend(values("URIs").into_iter().map(|uri| Source { uri, components: values("Components") }));
     }
     sources
 }

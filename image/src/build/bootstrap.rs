@@ -152,7 +152,8 @@ pub(crate) fn require_root(what: &str) -> Result<()> {
 /// The source is neither, or cannot be copied.
 pub(crate) fn unpack(source: &Path, target: &Path) -> Result<()> {
     if source.is_dir() {
-        let arguments = ["--archive".as_ref(), "--no-target-directory".as_ref(), source.as_os_str(), target.as_os_str()];
+        let arguments =
+            ["--archive".as_ref(), "--no-target-directory".as_ref(), source.as_os_str(), target.as_os_str()];
         CP.run(arguments)?;
         return Ok(());
     }
@@ -175,7 +176,12 @@ mod tests {
 
     fn inputs() -> Inputs {
         let mirrors = Mirrors { archive: "http://mirror.test/debian".into(), security: None };
-        Inputs { suite: "trixie".into(), mirrors, components: vec!["main".into()], packages: vec!["a".into()] }
+        Inputs {
+            suite: "trixie".into(),
+            mirrors,
+            components: vec!["main".into()],
+            packages: vec!["a".into()],
+        }
     }
 
     #[test]
@@ -206,7 +212,8 @@ mod tests {
         std::fs::create_dir_all(source.join("usr/bin")).unwrap();
         std::fs::write(source.join("usr/bin/tool"), b"x").unwrap();
         let archive = work.path().join("root.tar");
-        TAR.run(["-C".as_ref(), source.as_os_str(), "-cf".as_ref(), archive.as_os_str(), ".".as_ref()]).unwrap();
+        TAR.run(["-C".as_ref(), source.as_os_str(), "-cf".as_ref(), archive.as_os_str(), ".".as_ref()])
+            .unwrap();
         for from in [source.as_path(), archive.as_path()] {
             let target = tempfile::tempdir().unwrap();
             unpack(from, target.path()).unwrap();

@@ -49,11 +49,9 @@ impl Tool {
     pub(crate) fn output(self, command: &mut Command) -> Result<Vec<u8>> {
         let Output { status, stdout, stderr } = match command.output() {
             Ok(output) => output,
-            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-                "`{}` is not installed; run `apt-get install {}` as root",
-                self.program,
-                self.package
-            ),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("`{}` is not installed; run `apt-get install {}` as root", self.program, self.package)
+            }
             Err(error) => return Err(error).with_context(|| format!("cannot start `{}`", self.program)),
         };
         if !status.success() {

@@ -4,15 +4,9 @@ use super::command::Tool;
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
 use tatara_spec::release::artifact;
+use tatara_spec::slot::GRUB_MODULES;
 
 const MKIMAGE: Tool = Tool { program: "grub-mkimage", package: "grub-common" };
-
-/// What both configurations (`spec::slot::GRUB_CFG`, `GRUB_USB_CFG`) use: the modules they name are in the core image, so
-/// that no module file has to be on the disk.
-const COMMON_MODULES: &[&str] = &[
-    "part_gpt", "part_msdos", "fat", "normal", "configfile", "linux", "test", "true", "echo", "search", "search_label",
-    "loadenv", "serial", "terminal", "reboot", "sleep", "halt", "minicmd", "regexp", "probe", "ls", "cat",
-];
 
 /// One firmware's image.
 struct Platform {
@@ -22,6 +16,8 @@ struct Platform {
     /// Where GRUB looks for grub.cfg. On BIOS the device is the disk it was started from and the second partition, the ESP;
     /// on UEFI it is the partition that the image was loaded from.
     prefix: &'static str,
+    /// Beside those that the configurations name (`spec::slot::GRUB_MODULES`): disks, consoles, screens. All of them are in the
+    /// image, so that no module file has to be on the disk.
     modules: &'static [&'static str],
     output: &'static str,
 }
@@ -30,14 +26,14 @@ const BIOS: Platform = Platform {
     format: "i386-pc",
     package: "grub-pc-bin",
     prefix: "(,gpt2)/grub",
-    modules: &["biosdisk", "vga_text"],
+    modules: &["biosdisk", "serial", "terminal"],
     output: artifact::GRUB_BIOS_CORE,
 };
 const EFI: Platform = Platform {
     format: "x86_64-efi",
     package: "grub-efi-amd64-bin",
     prefix: "/grub",
-    modules: &["all_video", "efi_gop", "efi_uga", "efifwsetup"],
+    modules: &["all_video", "efi_gop", "efi_uga", "serial", "terminal"],
     output: artifact::GRUB_EFI,
 };
 
@@ -58,7 +54,7 @@ pub fn build(directory: &Path) -> Result<()> {
             .arg(&modules)
             .arg("--output")
             .arg(directory.join(platform.output))
-            .args(COMMON_MODULES)
+            .args(GRUB_MODULES)
             .args(platform.modules);
         MKIMAGE.output(&mut command)?;
     }
@@ -71,7 +67,11 @@ pub fn build(directory: &Path) -> Result<()> {
 fn library(platform: &Platform) -> Result<PathBuf> {
     let path = Path::new(LIBRARY).join(platform.format);
     if !path.join("moddep.lst").is_file() {
-        bail!("GRUB for {} is not installed; run `apt-get install {}` as root", platform.format, platform.package);
+        bail!(
+            "GRUB for {} is not installed; run `apt-get install {}` as root",
+            platform.format,
+            platform.package
+        );
     }
     Ok(path)
 }

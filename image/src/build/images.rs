@@ -92,7 +92,11 @@ mod tests {
         tool("e2fsck", &["-fn", one.to_str().unwrap()]);
         let about = tool("dumpe2fs", &["-h", one.to_str().unwrap()]);
         assert!(about.contains("metadata_csum_seed"), "{about}");
-        assert!(about.contains("Reserved GDT blocks:      1024") || about.contains("Reserved GDT blocks:      1023"), "{about}");
+        assert!(
+            about.contains("Reserved GDT blocks:      1024")
+                || about.contains("Reserved GDT blocks:      1023"),
+            "{about}"
+        );
         assert!(about.contains("Block size:               4096"), "{about}");
     }
 

@@ -57,7 +57,10 @@ impl Kernel {
         };
         for (path, option) in [(&kernel.image, "--kernel-image"), (&kernel.config, "--kernel-config")] {
             if !path.is_file() {
-                bail!("the root has no {}: install a kernel package in it, or give {option} FILE", path.display());
+                bail!(
+                    "the root has no {}: install a kernel package in it, or give {option} FILE",
+                    path.display()
+                );
             }
         }
         Ok(kernel)
@@ -68,7 +71,10 @@ fn only_version(root: &Path) -> Result<PathBuf> {
     let directory =
         ["usr/lib/modules", "lib/modules"].map(|path| root.join(path)).into_iter().find(|path| path.is_dir());
     let Some(directory) = directory else {
-        bail!("the root {} has no kernel modules: install a kernel package in it, or give --modules DIR", root.display());
+        bail!(
+            "the root {} has no kernel modules: install a kernel package in it, or give --modules DIR",
+            root.display()
+        );
     };
     let mut versions = fs::read_dir(&directory)
         .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>())

@@ -80,7 +80,12 @@ mod tests {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(REQUIREMENTS.len() > 40);
         for requirement in REQUIREMENTS {
-            assert!(root.join(requirement.used_by).exists(), "{}: {}", requirement.option, requirement.used_by);
+            assert!(
+                root.join(requirement.used_by).exists(),
+                "{}: {}",
+                requirement.option,
+                requirement.used_by
+            );
         }
     }
 }

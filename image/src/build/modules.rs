@@ -149,8 +149,7 @@ impl Tables {
             return;
         }
         if known.is_none() {
-            let chosen =
-                Chosen { name: name.to_owned(), storage: group.storage, group: group.name.clone() };
+            let chosen = Chosen { name: name.to_owned(), storage: group.storage, group: group.name.clone() };
             selection.insert(path.clone(), chosen);
         }
         for need in needs {
@@ -241,9 +240,15 @@ mod tests {
     fn tables() -> (tempfile::TempDir, Tables) {
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
-        write("modules.dep", "k/ext4.ko.xz: k/jbd2.ko.xz k/crc16.ko.xz\nk/jbd2.ko.xz:\nk/crc16.ko.xz:\nk/crc32c-x.ko.xz:\nk/usb-nic.ko.xz: k/crc16.ko.xz k/mii.ko.xz\nk/mii.ko.xz:\n");
+        write(
+            "modules.dep",
+            "k/ext4.ko.xz: k/jbd2.ko.xz k/crc16.ko.xz\nk/jbd2.ko.xz:\nk/crc16.ko.xz:\nk/crc32c-x.ko.xz:\nk/usb-nic.ko.xz: k/crc16.ko.xz k/mii.ko.xz\nk/mii.ko.xz:\n",
+        );
         write("modules.builtin", "kernel/drivers/virtio/virtio_pci.ko\n");
-        write("modules.alias", "# c\nalias fs-ext4 ext4\nalias crypto-crc32c crc32c-x\nalias usb:v1p* usb_nic\nalias fs-xfs xfs\n");
+        write(
+            "modules.alias",
+            "# c\nalias fs-ext4 ext4\nalias crypto-crc32c crc32c-x\nalias usb:v1p* usb_nic\nalias fs-xfs xfs\n",
+        );
         write("modules.softdep", "# c\nsoftdep ext4 pre: crypto-crc32c\nsoftdep xfs pre: nls\n");
         let tables = Tables::read(root.path()).unwrap();
         (root, tables)

@@ -23,9 +23,8 @@ pub(crate) fn pack(image: &Path, output: &Path, level: i32, step: &Running) -> R
     let mut target = BufWriter::new(target);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let progress = |done: u64| step.bytes(done, total);
-    let packed =
-        tatara_disk::stream::pack(&mut source, &mut target, FRAME_BYTES, level, threads, &progress)
-            .with_context(|| format!("cannot pack {}", image.display()))?;
+    let packed = tatara_disk::stream::pack(&mut source, &mut target, FRAME_BYTES, level, threads, &progress)
+        .with_context(|| format!("cannot pack {}", image.display()))?;
     target
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error)

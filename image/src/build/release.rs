@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use tatara_spec::release::{Artifact, Digest, Release};
 
 /// The manifest's file name.
-pub const MANIFEST: &str = "release.json";
+pub(crate) const MANIFEST: &str = "release.json";
 /// The manifest's signature.
-pub const SIGNATURE: &str = "release.json.sig";
+pub(crate) const SIGNATURE: &str = "release.json.sig";
 /// Digests of every file, in sha256sum(1)'s form.
-pub const SUMS: &str = "SHA256SUMS";
+pub(crate) const SUMS: &str = "SHA256SUMS";
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -44,8 +44,7 @@ pub(crate) fn artifact(path: &Path) -> Result<Artifact> {
 /// # Errors
 /// A file cannot be read or written.
 pub(crate) fn finish(directory: &Path, release: &Release, signer: &Signer) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(release).context("cannot write the manifest")?;
-    json.push(b'\n');
+    let json = release.to_json().context("the build made a manifest that no node would take")?.into_bytes();
     write(&directory.join(MANIFEST), &json)?;
     let comment = format!("tatara release {} epoch {}", release.id, release.build_epoch);
     write(&directory.join(SIGNATURE), signer.sign(&json, &comment)?.as_bytes())?;

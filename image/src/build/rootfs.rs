@@ -208,7 +208,10 @@ mod tests {
         file("etc/machine-id", "0123\n");
         file("etc/ssh/ssh_host_rsa_key", "secret");
         file("boot/vmlinuz-1", "kernel");
-        file("var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nVersion: 1.0-1\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 2\n\n");
+        file(
+            "var/lib/dpkg/status",
+            "Package: a\nStatus: install ok installed\nVersion: 1.0-1\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 2\n\n",
+        );
         file("var/cache/debconf/passwords.dat", "secret");
         fs::create_dir_all(root.path().join("var/lib/private")).unwrap();
         fs::set_permissions(root.path().join("var/lib/private"), Permissions::from_mode(0o700)).unwrap();

@@ -104,7 +104,8 @@ pub(crate) fn verify(data: &[u8], signature: &str, key: &str) -> Result<()> {
     let signature = SignatureBox::from_string(signature)
         .map_err(|error| anyhow!("{error}"))
         .context("not a minisign signature")?;
-    minisign::verify(&key, &signature, Cursor::new(data), true, false, false).map_err(|error| anyhow!("{error}"))
+    minisign::verify(&key, &signature, Cursor::new(data), true, false, false)
+        .map_err(|error| anyhow!("{error}"))
 }
 
 /// Reads a public key: the file that minisign writes, or its base64 line alone.

@@ -29,7 +29,8 @@ const SKIPPED: &[&str] = &[
 /// Where the contents of files in /var are kept in the root, as tmpfiles.d(5) says for lines of type C.
 const FACTORY: &str = "usr/share/factory";
 
-const HEADER: &str = "# Made from the root's /var by `tatara image build`: the state partition begins empty.\n";
+const HEADER: &str =
+    "# Made from the root's /var by `tatara image build`: the state partition begins empty.\n";
 
 /// The rules for everything below `ROOT/var`, in order of name, for which no package brings a rule of its own. A file that is
 /// not empty is copied to the root's factory directory, from where the rule takes it.
@@ -98,7 +99,8 @@ fn known_paths(root: &Path) -> Result<BTreeSet<String>> {
             let mut words = line.split_whitespace();
             let (kind, path) = (words.next()?, words.next()?);
             // Only lines that create something; z, x, e and r change or remove what is there.
-            kind.starts_with(['d', 'D', 'f', 'L', 'C', 'q', 'Q', 'v']).then(|| path.trim_end_matches('/').to_owned())
+            kind.starts_with(['d', 'D', 'f', 'L', 'C', 'q', 'Q', 'v'])
+                .then(|| path.trim_end_matches('/').to_owned())
         };
         known.extend(text.lines().filter_map(makes));
     }
@@ -120,13 +122,21 @@ mod tests {
         fs::write(path("var/log/wtmp"), b"").unwrap();
         fs::write(path("var/lib/database"), b"content").unwrap();
         std::os::unix::fs::symlink("../run", path("var/run")).unwrap();
-        fs::write(path("usr/lib/tmpfiles.d/x.conf"), "# c\nd /var/log 0755 - - -\nz /var/mail 0700\nd! /var/lib/made/ 0700\n")
-            .unwrap();
+        fs::write(
+            path("usr/lib/tmpfiles.d/x.conf"),
+            "# c\nd /var/log 0755 - - -\nz /var/mail 0700\nd! /var/lib/made/ 0700\n",
+        )
+        .unwrap();
         let rules = rules(root.path()).unwrap();
         let lines: Vec<String> = rules
             .lines()
             .skip(1)
-            .map(|line| line.split_whitespace().filter(|w| w.parse::<u32>().is_err() || w.len() == 4).collect::<Vec<_>>().join(" "))
+            .map(|line| {
+                line.split_whitespace()
+                    .filter(|w| w.parse::<u32>().is_err() || w.len() == 4)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
             .collect();
         let expected = [
             "d /var/lib 0755 - -",

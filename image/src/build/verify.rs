@@ -43,7 +43,7 @@ pub fn check(directory: &Path, key: &str) -> Result<Release> {
     let signature = String::from_utf8(read(SIGNATURE)?).context("the signature is not text")?;
     sign::verify(&manifest, &signature, key)
         .with_context(|| format!("{} is not signed by the key", directory.join(MANIFEST).display()))?;
-    let release: Release = serde_json::from_slice(&manifest).context("the manifest is not a release's")?;
+    let release = Release::parse(&manifest)?;
     let mut faults = Vec::new();
     for (name, expected) in &release.artifacts {
         match artifact(&directory.join(name)) {

@@ -53,7 +53,8 @@ pub fn choose(qemu: &Path) -> Result<Choice> {
 
 fn cache_file() -> PathBuf {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home).unwrap_or_else(std::env::temp_dir);
+    let cache =
+        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home).unwrap_or_else(std::env::temp_dir);
     cache.join("tatara/kvm-probe")
 }
 
@@ -99,7 +100,9 @@ fn probe(qemu: &Path, accel: Accel, deadline: Duration) -> Result<Choice> {
         .with_context(|| format!("starting {}", qemu.display()))?;
     let tcg = |reason: String| Choice { accel: Accel::Tcg, reason };
     Ok(match wait(&mut child, deadline)? {
-        Some(status) if status.code() == Some(EXIT_CODE) => Choice { accel, reason: format!("a probe VM booted with {name}") },
+        Some(status) if status.code() == Some(EXIT_CODE) => {
+            Choice { accel, reason: format!("a probe VM booted with {name}") }
+        }
         Some(status) => tcg(format!("a probe VM with {name} failed ({status})")),
         None => {
             // A process that hangs in the kernel may not end; it is not waited for longer than this.
@@ -153,7 +156,9 @@ mod tests {
     #[test]
     fn a_kvm_that_hangs_or_fails_is_not_taken() {
         let directory = tempfile::tempdir().expect("directory");
-        for (text, says) in [("exec sleep 1000", "did not boot within"), ("exit 1", "failed"), ("exit 0", "failed")] {
+        for (text, says) in
+            [("exec sleep 1000", "did not boot within"), ("exit 1", "failed"), ("exit 0", "failed")]
+        {
             let qemu = script(directory.path(), text);
             let choice = probe(&qemu, Accel::Kvm, Duration::from_millis(300)).expect("probe");
             assert_eq!(choice.accel, Accel::Tcg, "{text}");

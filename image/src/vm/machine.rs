@@ -240,7 +240,10 @@ impl Machine {
                 args.add("-append", append.as_str());
             }
             Boot::Usb { image } => {
-                args.add("-drive", format!("if=none,id=stick,format=raw,snapshot=on,file={}", escaped(image)));
+                args.add(
+                    "-drive",
+                    format!("if=none,id=stick,format=raw,snapshot=on,file={}", escaped(image)),
+                );
                 args.add("-device", "qemu-xhci,id=usb");
                 args.add("-device", "usb-storage,bus=usb.0,drive=stick,removable=on,bootindex=0");
             }
@@ -269,7 +272,8 @@ impl Machine {
         }
         args.add("-netdev", netdev);
         let model = match nic.model {
-            NicModel::Virtio => "virtio-net-pci",
+            // Debian's iPXE is for the modern device only, and SeaBIOS runs no ROM whose device id is another.
+            NicModel::Virtio => "virtio-net-pci,disable-legacy=on",
             NicModel::E1000e => "e1000e",
         };
         args.add("-device", format!("{model},id=nic{i},netdev=net{i},mac={}{rom}", nic.mac));
@@ -277,7 +281,8 @@ impl Machine {
     }
 
     fn add_serial(&self, args: &mut Args) {
-        let log = self.serial_log.as_deref().map(|log| format!(",logfile={}", escaped(log))).unwrap_or_default();
+        let log =
+            self.serial_log.as_deref().map(|log| format!(",logfile={}", escaped(log))).unwrap_or_default();
         // signal=on: on a terminal ctrl-C ends QEMU.
         args.add("-chardev", format!("stdio,id=serial0,signal=on{log}"));
         args.add("-serial", "chardev:serial0");

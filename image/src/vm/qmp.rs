@@ -30,7 +30,9 @@ impl Qmp {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
                 Err(_) if Instant::now() < deadline => std::thread::sleep(RETRY),
-                Err(e) => return Err(e).with_context(|| format!("cannot reach QEMU at {}", socket.display())),
+                Err(e) => {
+                    return Err(e).with_context(|| format!("cannot reach QEMU at {}", socket.display()));
+                }
             }
         };
         stream.set_read_timeout(Some(ANSWER))?;
@@ -46,7 +48,8 @@ impl Qmp {
     /// When QEMU refuses it or does not answer.
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let request = json!({"execute": command, "arguments": arguments});
-        writeln!(self.stream.get_mut(), "{request}").with_context(|| format!("cannot send `{command}` to QEMU"))?;
+        writeln!(self.stream.get_mut(), "{request}")
+            .with_context(|| format!("cannot send `{command}` to QEMU"))?;
         loop {
             let mut answer = self.read()?;
             if let Some(error) = answer.get("error") {

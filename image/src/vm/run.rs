@@ -114,7 +114,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 /// The machine that the arguments describe; what it needs besides goes into `scratch`.
 fn machine(args: &RunArgs, scratch: &Path) -> Result<Machine> {
     let mut machine = Machine::new(args.firmware, boot(args, scratch)?);
-    machine.disks = args.disks.iter().enumerate().map(|(i, text)| disk(args, i, text)).collect::<Result<_>>()?;
+    machine.disks =
+        args.disks.iter().enumerate().map(|(i, text)| disk(args, i, text)).collect::<Result<_>>()?;
     let choice = accel::choose(Path::new(QEMU))?;
     eprintln!("tatara: accelerator {:?}: {}", choice.accel, choice.reason);
     machine.accel = choice.accel;
@@ -133,14 +134,17 @@ fn machine(args: &RunArgs, scratch: &Path) -> Result<Machine> {
 
 fn variables(scratch: &Path) -> Result<PathBuf> {
     let (template, copy) = (firmware::ovmf_vars().path()?, scratch.join("uefi-vars.fd"));
-    std::fs::copy(&template, &copy).with_context(|| format!("copying {} to {}", template.display(), copy.display()))?;
+    std::fs::copy(&template, &copy)
+        .with_context(|| format!("copying {} to {}", template.display(), copy.display()))?;
     Ok(copy)
 }
 
 fn boot(args: &RunArgs, scratch: &Path) -> Result<Boot> {
     let file = |name: &str| match &args.release {
         Some(release) if release.join(name).is_file() => Ok(release.join(name)),
-        Some(release) => bail!("{} is missing; is that a release of `tatara image build`?", release.join(name).display()),
+        Some(release) => {
+            bail!("{} is missing; is that a release of `tatara image build`?", release.join(name).display())
+        }
         None => bail!("this way to boot needs `--release DIR`"),
     };
     let append = args.append.clone();
@@ -153,7 +157,9 @@ fn boot(args: &RunArgs, scratch: &Path) -> Result<Boot> {
             let directory = script.parent().map(Path::to_path_buf).unwrap_or_default();
             Ok(Boot::PxeTftp { directory, script: "boot.ipxe".to_owned() })
         }
-        (BootFrom::Pxe, Some(append), None) => tftp(&file("vmlinuz")?, &file("initramfs.zst")?, &append, scratch),
+        (BootFrom::Pxe, Some(append), None) => {
+            tftp(&file("vmlinuz")?, &file("initramfs.zst")?, &append, scratch)
+        }
         (BootFrom::Direct, append, None) => {
             let append = append.unwrap_or_else(|| "console=ttyS0".to_owned());
             Ok(Boot::Direct { kernel: file("vmlinuz")?, initrd: file("initramfs.zst")?, append })

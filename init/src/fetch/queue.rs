@@ -42,8 +42,7 @@ impl Queue {
     /// Adds a block, after waiting for room. `false`: nobody reads any more.
     pub(super) fn push(&self, block: Bytes) -> bool {
         let full = |state: &mut State| state.bytes >= self.limit && !state.abandoned;
-        let mut state =
-            self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
         if state.abandoned {
             return false;
         }
@@ -64,8 +63,7 @@ impl Queue {
     /// The next block, after waiting for one.
     pub(super) fn pop(&self) -> Item {
         let empty = |state: &mut State| state.blocks.is_empty() && state.ended.is_none();
-        let mut state =
-            self.changed.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.changed.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = state.blocks.pop_front() {
             state.bytes -= block.len();
             self.changed.notify_all();

@@ -78,15 +78,29 @@ impl Drop for Reader {
     }
 }
 
-pub(super) fn start(settings: Settings, url: Url, artifact: &Artifact, policy: Policy) -> Result<Reader, Fault> {
+pub(super) fn start(
+    settings: Settings,
+    url: Url,
+    artifact: &Artifact,
+    policy: Policy,
+) -> Result<Reader, Fault> {
     let queue = Arc::new(Queue::new(AHEAD));
     let (stop, stopped) = oneshot::channel();
     let target = Target::new(&format!("the {} could not be fetched", artifact.what), &url);
     // Made here, so that what can fail at once does so in front of the caller.
     let (http, runtime) = (settings.http()?, runtime()?);
     let queued = Arc::clone(&queue);
-    let mut transfer =
-        Transfer { settings, http, url, target, size: artifact.bytes, received: 0, etag: None, queue: queued, policy };
+    let mut transfer = Transfer {
+        settings,
+        http,
+        url,
+        target,
+        size: artifact.bytes,
+        received: 0,
+        etag: None,
+        queue: queued,
+        policy,
+    };
     let thread = std::thread::Builder::new()
         .name("fetch".to_owned())
         .spawn(move || runtime.block_on(transfer.run(stopped)))
@@ -157,7 +171,9 @@ impl Transfer {
             block.advance(usize::try_from(known).unwrap_or(block.len()));
             self.received += block.len() as u64;
             if self.received > self.size {
-                return Err(self.target.reason(Code::HttpBody, format!("it is larger than {} bytes", self.size)));
+                return Err(self
+                    .target
+                    .reason(Code::HttpBody, format!("it is larger than {} bytes", self.size)));
             }
             if !self.queue.push(block) || self.received == self.size {
                 return Ok(());
@@ -178,13 +194,16 @@ impl Transfer {
         if let (Some(first), Some(now)) = (&self.etag, etag)
             && first != now
         {
-            return Err(self.target.reason(Code::PayloadDigest, "it was changed on the server while it was read"));
+            return Err(self
+                .target
+                .reason(Code::PayloadDigest, "it was changed on the server while it was read"));
         }
         if let (None, 0) = (&self.etag, self.received) {
             self.etag = etag.cloned();
         }
         let (start, size) = if answer.status() == StatusCode::PARTIAL_CONTENT {
-            let header = answer.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let header =
+                answer.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             content_range(header).filter(|(start, _)| *start == self.received).ok_or_else(|| {
                 let asked = format!("bytes from {} were asked for, `{header}` came", self.received);
                 self.target.reason(Code::HttpBody, asked)

@@ -20,6 +20,8 @@ pub(super) struct Assignment {
     pub hostname: Option<String>,
     /// MTU in bytes.
     pub mtu: Option<u32>,
+    /// MAC address to take, with colons.
+    pub set_mac: Option<String>,
 }
 
 /// What `ip=` says about an interface; `None`: leave it alone.
@@ -27,7 +29,11 @@ pub(super) struct Assignment {
 /// A member of a bond and the parent of a VLAN get no addresses unless `ip=` names them.
 pub(super) fn assign(args: &NetworkArgs, name: &str, mac: &str) -> Option<Assignment> {
     if args.ip.is_empty() {
-        return (!is_below(args, name)).then(|| Assignment { dhcp4: true, autoconf: true, ..Assignment::default() });
+        return (!is_below(args, name)).then(|| Assignment {
+            dhcp4: true,
+            autoconf: true,
+            ..Assignment::default()
+        });
     }
     let mut found: Option<Assignment> = None;
     for ip in &args.ip {
@@ -47,6 +53,7 @@ pub(super) fn assign(args: &NetworkArgs, name: &str, mac: &str) -> Option<Assign
         assignment.gateways.extend(ip.gateway);
         assignment.hostname = ip.hostname.clone().or(assignment.hostname.take());
         assignment.mtu = ip.mtu.or(assignment.mtu);
+        assignment.set_mac = ip.set_mac.clone().or(assignment.set_mac.take());
     }
     found
 }
@@ -69,7 +76,9 @@ pub(super) fn absent<'a>(args: &'a NetworkArgs, present: &[(&str, &str)]) -> Vec
     named
         .chain(parents)
         .chain(members)
-        .filter(|wanted| !present.iter().any(|(name, mac)| name == wanted || mac.eq_ignore_ascii_case(wanted)))
+        .filter(|wanted| {
+            !present.iter().any(|(name, mac)| name == wanted || mac.eq_ignore_ascii_case(wanted))
+        })
         .collect()
 }
 
@@ -88,6 +97,7 @@ mod tests {
             gateway: None,
             hostname: None,
             mtu: None,
+            set_mac: None,
         }
     }
 

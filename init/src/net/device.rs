@@ -37,6 +37,12 @@ pub(super) fn mac_text(mac: &[u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+/// The bytes of a MAC address with colons.
+pub(super) fn mac_bytes(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    bytes?.try_into().ok()
+}
+
 impl Device {
     pub(super) fn new(interface: Interface, driver: String, assignment: Option<Assignment>) -> Self {
         Self {
@@ -81,10 +87,18 @@ impl Device {
             name: self.interface.name.clone(),
             mac: mac_text(&self.interface.mac),
             addresses,
-            gateways: assignment.gateways.iter().chain(leases().flat_map(|lease| &lease.gateways)).copied().collect(),
+            gateways: assignment
+                .gateways
+                .iter()
+                .chain(leases().flat_map(|lease| &lease.gateways))
+                .copied()
+                .collect(),
             dns: args.nameservers.iter().chain(leases().flat_map(|lease| &lease.dns)).copied().collect(),
             ntp: leases().flat_map(|lease| &lease.ntp).cloned().collect(),
-            hostname: assignment.hostname.clone().or_else(|| leases().find_map(|lease| lease.hostname.clone())),
+            hostname: assignment
+                .hostname
+                .clone()
+                .or_else(|| leases().find_map(|lease| lease.hostname.clone())),
             domain: leases().find_map(|lease| lease.domain.clone()),
         })
     }
@@ -102,8 +116,11 @@ impl Device {
 /// Why no link is configured, with every interface that could have been.
 pub(super) fn why_not(args: &NetworkArgs, devices: &[Device]) -> Fault {
     let macs: Vec<String> = devices.iter().map(|device| mac_text(&device.interface.mac)).collect();
-    let present: Vec<(&str, &str)> =
-        devices.iter().zip(&macs).map(|(device, mac)| (device.interface.name.as_str(), mac.as_str())).collect();
+    let present: Vec<(&str, &str)> = devices
+        .iter()
+        .zip(&macs)
+        .map(|(device, mac)| (device.interface.name.as_str(), mac.as_str()))
+        .collect();
     let candidates: Vec<&Device> = devices.iter().filter(|device| device.assignment.is_some()).collect();
     if devices.is_empty() {
         return Fault::new(Code::NetNoDevice, "no Ethernet interface was found");
@@ -143,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn mac_addresses_survive_their_text() {
+        let bytes = [0x52, 0x54, 0, 0x12, 0x34, 0xff];
+        assert_eq!(mac_bytes(&mac_text(&bytes)), Some(bytes));
+        assert_eq!(mac_bytes("52:54:00:12:34"), None);
+        assert_eq!(mac_bytes("52:54:00:12:34:zz"), None);
+    }
+
+    #[test]
     fn slaac_alone_waits_for_the_lease_then_will_do() {
         let start = Instant::now();
         let args = NetworkArgs { nameservers: vec!["10.0.0.1".parse().unwrap()], ..NetworkArgs::default() };
@@ -154,7 +179,8 @@ mod tests {
         assert!(eth0.link(&args, start + DHCP_GRACE).is_some());
 
         let dns = vec!["10.0.2.3".parse().unwrap()];
-        eth0.lease4 = Some(Lease { addresses: vec![("10.0.2.15".parse().unwrap(), 24)], dns, ..Lease::default() });
+        eth0.lease4 =
+            Some(Lease { addresses: vec![("10.0.2.15".parse().unwrap(), 24)], dns, ..Lease::default() });
         let link = eth0.link(&args, start).unwrap();
         assert_eq!(link.addresses.len(), 2);
         assert_eq!(link.mac, "52:54:00:12:34:56");
@@ -171,7 +197,11 @@ mod tests {
         let mut eth0 = device("eth0");
         let fault = why_not(&args, std::slice::from_ref(&eth0));
         assert_eq!(fault.code, Code::NetNoLink);
-        assert!(fault.message.contains("eth0 (virtio_net, 52:54:00:12:34:56): no carrier"), "{}", fault.message);
+        assert!(
+            fault.message.contains("eth0 (virtio_net, 52:54:00:12:34:56): no carrier"),
+            "{}",
+            fault.message
+        );
 
         eth0.carrier_since = Some(Instant::now());
         eth0.trouble = Some("no DHCP server answered in 20 s".to_owned());

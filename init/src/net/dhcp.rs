@@ -1,6 +1,9 @@
 //! DHCP on one link: a task that asks until it is answered, and renews.
 
-use mozim::{DhcpV4Client, DhcpV4Config, DhcpV4Lease, DhcpV4State, DhcpV6Client, DhcpV6Config, DhcpV6Lease, DhcpV6Mode, DhcpV6State};
+use mozim::{
+    DhcpV4Client, DhcpV4Config, DhcpV4Lease, DhcpV4State, DhcpV6Client, DhcpV6Config, DhcpV6Lease,
+    DhcpV6Mode, DhcpV6State,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -38,7 +41,7 @@ pub(super) enum Progress {
 }
 
 /// Which protocol a report is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Family {
     /// DHCPv4, RFC 2131.
     V4,
@@ -226,7 +229,8 @@ mod tests {
             prefix_length,
             router: router.into(),
         };
-        lease.classless_routes = Some(vec![route([0; 4], 0, [10, 0, 2, 2]), route([10, 9, 0, 0], 16, [10, 0, 2, 3])]);
+        lease.classless_routes =
+            Some(vec![route([0; 4], 0, [10, 0, 2, 2]), route([10, 9, 0, 0], 16, [10, 0, 2, 3])]);
         let got = lease4(&lease);
         assert_eq!(got.addresses, [(IpAddr::from([10, 0, 2, 15]), 24)]);
         assert_eq!(got.gateways, [IpAddr::from([10, 0, 2, 2])]);

@@ -7,7 +7,7 @@ mod compose;
 mod routes;
 
 use super::assign::{assign, is_member};
-use super::device::{Device, mac_text};
+use super::device::{Device, mac_bytes, mac_text};
 use super::dhcp::{self, Family, Lease, Port, Progress, Report};
 use super::netlink::{Interface, Kind, Netlink, Route};
 use super::shared::Shared;
@@ -36,7 +36,12 @@ pub(super) enum Command {
     Down { reply: Sender<Result<(), Fault>> },
 }
 
-pub(super) async fn run(args: NetworkArgs, root: PathBuf, shared: Arc<Shared>, commands: UnboundedReceiver<Command>) {
+pub(super) async fn run(
+    args: NetworkArgs,
+    root: PathBuf,
+    shared: Arc<Shared>,
+    commands: UnboundedReceiver<Command>,
+) {
     let result = match Engine::new(args, root, Arc::clone(&shared)) {
         Ok((engine, news)) => engine.run(news, commands).await,
         Err(fault) => Err(fault),
@@ -59,10 +64,16 @@ struct Engine {
     active: Vec<Route>,
     /// Names of bonds and VLANs that we made, in order.
     made: Vec<String>,
+    /// What was said last about making each of them.
+    said: HashMap<String, String>,
 }
 
 impl Engine {
-    fn new(args: NetworkArgs, root: PathBuf, shared: Arc<Shared>) -> Result<(Self, impl Stream + Unpin), Fault> {
+    fn new(
+        args: NetworkArgs,
+        root: PathBuf,
+        shared: Arc<Shared>,
+    ) -> Result<(Self, impl Stream + Unpin), Fault> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, news) = new_multicast_connection(&groups)
             .map_err(|e| Fault::caused(Code::Sys, "the kernel gave no rtnetlink socket", e))?;
@@ -78,11 +89,16 @@ impl Engine {
             reports: (sender, Some(receiver)),
             active: Vec::new(),
             made: Vec::new(),
+            said: HashMap::new(),
         };
         Ok((engine, news))
     }
 
-    async fn run(mut self, mut news: impl Stream + Unpin, mut commands: UnboundedReceiver<Command>) -> Result<(), Fault> {
+    async fn run(
+        mut self,
+        mut news: impl Stream + Unpin,
+        mut commands: UnboundedReceiver<Command>,
+    ) -> Result<(), Fault> {
         let Some(mut reports) = self.reports.1.take() else { return Ok(()) };
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -104,7 +120,9 @@ impl Engine {
             }
             // One look answers all the news that have come by now.
             while news.next().now_or_never().flatten().is_some() {}
-            self.look().await.map_err(|e| Fault::caused(Code::Sys, "the interfaces could not be listed", e))?;
+            self.look()
+                .await
+                .map_err(|e| Fault::caused(Code::Sys, "the interfaces could not be listed", e))?;
             self.publish();
         }
     }
@@ -162,7 +180,7 @@ impl Engine {
             return Ok(());
         }
         if !device.interface.up {
-            self.prepare(device).await.map_err(|e| ("setting its MTU", e))?;
+            self.prepare(device).await.map_err(|e| ("setting its MAC address or MTU", e))?;
             return self.netlink.up(index).await.map_err(|e| ("bringing it up", e));
         }
         match (device.interface.carrier, device.carrier_since) {
@@ -183,12 +201,16 @@ impl Engine {
         Ok(())
     }
 
-    /// What must be set before an interface comes up: MTU, and whether the kernel listens to router advertisements.
+    /// What must be set before an interface comes up: MAC address, MTU, and whether the kernel listens to router advertisements.
     async fn prepare(&self, device: &Device) -> super::netlink::Result<()> {
         let Some(assignment) = &device.assignment else { return Ok(()) };
         let value = if assignment.autoconf { "1" } else { "0" };
         self.sysctl6(&device.interface.name, "accept_ra", value);
         self.sysctl6(&device.interface.name, "autoconf", value);
+        let mac = assignment.set_mac.as_deref().and_then(mac_bytes);
+        if let Some(mac) = mac.filter(|mac| *mac != device.interface.mac) {
+            self.netlink.set_mac(device.interface.index, mac).await?;
+        }
         match assignment.mtu {
             Some(mtu) => self.netlink.set_mtu(device.interface.index, mtu).await,
             None => Ok(()),
@@ -217,7 +239,8 @@ impl Engine {
         }
         let inet6: Vec<(IpAddr, u8)> =
             self.netlink.addresses(index).await?.into_iter().filter(|(ip, _)| ip.is_ipv6()).collect();
-        let leased = |ip: &IpAddr| device.lease6.iter().any(|lease| lease.addresses.iter().any(|(a, _)| a == ip));
+        let leased =
+            |ip: &IpAddr| device.lease6.iter().any(|lease| lease.addresses.iter().any(|(a, _)| a == ip));
         let (local, global): (Vec<_>, Vec<_>) = inet6.into_iter().partition(|(ip, _)| is_link_local(ip));
         let autoconf: Vec<_> =
             global.into_iter().filter(|a| !leased(&a.0) && !assignment.addresses.contains(a)).collect();
@@ -226,7 +249,9 @@ impl Engine {
         }
         device.autoconf = autoconf;
         self.ask(device, assignment.dhcp4.then_some(Family::V4), None);
-        if assignment.dhcp6 && let Some((IpAddr::V6(ip), _)) = local.first() {
+        if assignment.dhcp6
+            && let Some((IpAddr::V6(ip), _)) = local.first()
+        {
             self.ask(device, Some(Family::V6), Some(*ip));
         }
         Ok(())
@@ -285,7 +310,6 @@ impl Engine {
             Family::V6 => device.lease6 = Some(lease),
         }
     }
-
 }
 
 fn is_link_local(ip: &IpAddr) -> bool {
@@ -303,7 +327,8 @@ fn driver(root: &Path, interface: &Interface) -> String {
 /// `10.0.2.15/24 from 10.0.2.2 for 86400 s, gateway 10.0.2.2, DNS 10.0.2.3`.
 fn described(lease: &Lease) -> String {
     let joined = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-    let addresses: Vec<String> = lease.addresses.iter().map(|(ip, length)| format!("{ip}/{length}")).collect();
+    let addresses: Vec<String> =
+        lease.addresses.iter().map(|(ip, length)| format!("{ip}/{length}")).collect();
     let mut text = addresses.join(", ");
     match lease.server {
         Some(server) => text.push_str(&format!(" from {server} for {} s", lease.seconds)),

@@ -1,8 +1,12 @@
 //! The few rtnetlink requests that bringing up a network takes (rtnetlink(7)).
 
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVlan, RouteMessageBuilder};
 use std::net::IpAddr;
@@ -73,6 +77,11 @@ impl Netlink {
 
     pub(super) async fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
         self.0.link().set(LinkUnspec::new_with_index(index).mtu(mtu).build()).execute().await
+    }
+
+    /// Gives an interface (which must be down, for most drivers) another MAC address.
+    pub(super) async fn set_mac(&self, index: u32, mac: [u8; 6]) -> Result<()> {
+        self.0.link().set(LinkUnspec::new_with_index(index).address(mac.to_vec()).build()).execute().await
     }
 
     /// Makes an interface (which must be down) a member of a bond.
@@ -194,7 +203,9 @@ fn usable(message: &AddressMessage) -> Option<(IpAddr, u8)> {
             // IPv4 has both, and they differ on point-to-point links: the local one is ours.
             AddressAttribute::Local(ip) => address = Some(*ip),
             AddressAttribute::Address(ip) => address = address.or(Some(*ip)),
-            AddressAttribute::Flags(flags) if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) => {
+            AddressAttribute::Flags(flags)
+                if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) =>
+            {
                 return None;
             }
             _ => {}

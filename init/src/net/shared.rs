@@ -43,8 +43,12 @@ impl Shared {
         let mut state = self.lock();
         state.devices = devices;
         // Those known keep their place, so that the first configured stays first.
-        let mut ordered: Vec<Link> =
-            state.links.iter().filter_map(|old| links.iter().find(|new| new.name == old.name)).cloned().collect();
+        let mut ordered: Vec<Link> = state
+            .links
+            .iter()
+            .filter_map(|old| links.iter().find(|new| new.name == old.name))
+            .cloned()
+            .collect();
         ordered.extend(links.into_iter().filter(|new| !state.links.iter().any(|old| old.name == new.name)));
         state.links = ordered;
         self.changed.notify_all();

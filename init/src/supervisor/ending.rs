@@ -12,13 +12,13 @@ use tatara_sys::process::End;
 use tatara_sys::switch_root;
 
 /// The worker's exit status for "the root is ready at [`SYSROOT`]".
-pub const EXIT_SWITCH_ROOT: u8 = 0;
+pub const SWITCH_ROOT: u8 = 0;
 /// The worker's exit status for "the kernel to go on with is loaded".
-pub const EXIT_KEXEC: u8 = 10;
+pub const KEXEC: u8 = 10;
 /// The worker's exit status for "restart through the firmware".
-pub const EXIT_REBOOT: u8 = 11;
+pub const REBOOT: u8 = 11;
 /// The worker's exit status for "power off".
-pub const EXIT_POWER_OFF: u8 = 12;
+pub const POWER_OFF: u8 = 12;
 
 /// Where the worker mounts the node's root.
 pub const SYSROOT: &str = "/sysroot";
@@ -40,10 +40,10 @@ impl Ending {
     pub(super) fn of(end: End) -> Option<Self> {
         let End::Exit(status) = end else { return None };
         match u8::try_from(status).ok()? {
-            EXIT_SWITCH_ROOT => Some(Ending::SwitchRoot),
-            EXIT_KEXEC => Some(Ending::Kexec),
-            EXIT_REBOOT => Some(Ending::Reboot),
-            EXIT_POWER_OFF => Some(Ending::PowerOff),
+            SWITCH_ROOT => Some(Ending::SwitchRoot),
+            KEXEC => Some(Ending::Kexec),
+            REBOOT => Some(Ending::Reboot),
+            POWER_OFF => Some(Ending::PowerOff),
             _ => None,
         }
     }

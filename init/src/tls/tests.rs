@@ -69,9 +69,11 @@ fn a_pinned_ca_that_did_not_sign_is_refused() {
 #[test]
 fn dates_are_compared_with_the_clock_in_the_message() {
     let pki = Pki::new();
-    let expired = chain_of(fetch(pinned(pki.root.der()), pki.server("127.0.0.1", (2001, 2011))), Code::TlsTime);
+    let expired =
+        chain_of(fetch(pinned(pki.root.der()), pki.server("127.0.0.1", (2001, 2011))), Code::TlsTime);
     assert!(expired.contains("expired 2011-01-01T00:00:00Z"), "{expired}");
-    let future = chain_of(fetch(pinned(pki.root.der()), pki.server("127.0.0.1", (2090, 2100))), Code::TlsTime);
+    let future =
+        chain_of(fetch(pinned(pki.root.der()), pki.server("127.0.0.1", (2090, 2100))), Code::TlsTime);
     assert!(future.contains("valid from 2090-01-01T00:00:00Z"), "{future}");
     assert!(future.contains("the clock says 20"), "{future}");
 }

@@ -62,15 +62,26 @@ impl Verifier {
 
     fn refuse(&self, error: Error, chain: &[&CertificateDer<'_>]) -> Error {
         match error {
-            Error::InvalidCertificate(CertificateError::UnknownIssuer) => self.untrusted(chain),
-            Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => Refusal::error(
-                Code::TlsTime,
-                format!("the clock says {}, the certificate expired {}", date(time), date(not_after)),
-            ),
-            Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => Refusal::error(
-                Code::TlsTime,
-                format!("the clock says {}, the certificate is valid from {}", date(time), date(not_before)),
-            ),
+            // A CA made anew under the old name shows as a bad signature.
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                self.untrusted(chain)
+            }
+            Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+                Refusal::error(
+                    Code::TlsTime,
+                    format!("the clock says {}, the certificate expired {}", date(time), date(not_after)),
+                )
+            }
+            Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+                Refusal::error(
+                    Code::TlsTime,
+                    format!(
+                        "the clock says {}, the certificate is valid from {}",
+                        date(time),
+                        date(not_before)
+                    ),
+                )
+            }
             Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => {
                 Refusal::error(Code::TlsName, wrong_name(&expected, &presented))
             }
@@ -81,7 +92,9 @@ impl Verifier {
     fn untrusted(&self, chain: &[&CertificateDer<'_>]) -> Error {
         let presented: Vec<String> = chain
             .iter()
-            .map(|certificate| pin(certificate).map_or_else(|| "(unreadable)".to_owned(), |p| format!("sha256:{p}")))
+            .map(|certificate| {
+                pin(certificate).map_or_else(|| "(unreadable)".to_owned(), |p| format!("sha256:{p}"))
+            })
             .collect();
         let trusted: Vec<String> = self.pins.iter().map(|pin| format!("sha256:{pin}")).collect();
         let expected = match (trusted.is_empty(), self.roots.len()) {
@@ -123,7 +136,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -132,7 +150,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

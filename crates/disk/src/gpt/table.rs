@@ -1,11 +1,11 @@
 //! Plan, write, read and erase a GUID partition table.
 
+use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use gpt::header::read_header_from_arbitrary_device;
 use gpt::mbr::ProtectiveMBR;
 use gpt::partition::{Partition, file_read_partitions};
 use gpt::partition_types::{OperatingSystem, Type};
-use gpt::GptConfig;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use tatara_spec::layout::{ALIGNMENT_BYTES, DISK_MIN_BYTES, MIB, PARTITIONS};
@@ -250,7 +250,8 @@ fn check(partitions: &[Entry], sector_bytes: u32, sectors: u64) -> Result<()> {
         if entry.number != number || number > ENTRIES {
             return wrong("is out of order: numbers run from 1 without gaps");
         }
-        if entry.bytes == 0 || entry.first_byte % sector != 0 || entry.bytes % sector != 0 {
+        if entry.bytes == 0 || !entry.first_byte.is_multiple_of(sector) || !entry.bytes.is_multiple_of(sector)
+        {
             return wrong("does not consist of whole sectors");
         }
         if entry.first_byte < free_from {

@@ -29,12 +29,7 @@ const MAGICS: &[Magic] = &[
     magic(Kind::Ocfs2, 0x800, b"OCFSV2", ""),
     magic(Kind::Ocfs2, 0x1000, b"OCFSV2", ""),
     magic(Kind::Ocfs2, 0x2000, b"OCFSV2", ""),
-    magic(
-        Kind::Bcachefs,
-        0x1018,
-        b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
-        "",
-    ),
+    magic(Kind::Bcachefs, 0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef", ""),
     magic(Kind::Bcache, 0x1018, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", ""),
     magic(Kind::Vdo, 0, b"dmvdo001", ""),
     magic(Kind::CephBluestore, 0, b"bluestore block device", ""),

@@ -118,11 +118,7 @@ impl fmt::Display for Signature {
 ///
 /// # Errors
 /// What the device says. Damaged structures are no error: they are what they look like, or unknown data.
-pub fn signatures(
-    dev: &mut (impl Read + Seek),
-    bytes: u64,
-    sector_bytes: u32,
-) -> io::Result<Vec<Signature>> {
+pub fn signatures(dev: &mut (impl Read + Seek), bytes: u64, sector_bytes: u32) -> io::Result<Vec<Signature>> {
     let mut area = Area { dev, first: 0, bytes };
     let mut found = partitions::tables(&mut area, sector_bytes)?;
     let mut ranges = vec![(0, bytes)];

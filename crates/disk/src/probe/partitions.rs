@@ -20,7 +20,11 @@ pub(super) fn tables<D: Read + Seek>(
         for offset in [sector, area.bytes.saturating_sub(sector)] {
             if area.read(offset, 8)?.is_some_and(|magic| magic == b"EFI PART") {
                 let detail = if offset == sector { "primary" } else { "backup" };
-                found.push(Signature { kind: Kind::Gpt, offset: area.first + offset, detail: detail.to_owned() });
+                found.push(Signature {
+                    kind: Kind::Gpt,
+                    offset: area.first + offset,
+                    detail: detail.to_owned(),
+                });
             }
         }
     }
@@ -31,8 +35,7 @@ pub(super) fn tables<D: Read + Seek>(
     let types: Vec<_> =
         mbr(area)?.into_iter().filter(|entry| entry.kind != MBR_PROTECTIVE).map(|e| e.kind).collect();
     if !types.is_empty() {
-        let detail =
-            types.iter().map(|kind| format!("type {kind:02x}")).collect::<Vec<_>>().join(", ");
+        let detail = types.iter().map(|kind| format!("type {kind:02x}")).collect::<Vec<_>>().join(", ");
         found.push(Signature { kind: Kind::Mbr, offset: area.first + 510, detail });
     }
     Ok(found)

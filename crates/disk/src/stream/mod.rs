@@ -123,7 +123,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The source ended inside the image.
-    #[error("the image ends {offset} bytes into the compressed stream, in frame {frame}; {expected} bytes were expected")]
+    #[error(
+        "the image ends {offset} bytes into the compressed stream, in frame {frame}; {expected} bytes were expected"
+    )]
     SourceShort {
         /// The frame being read.
         frame: usize,
@@ -133,7 +135,9 @@ pub enum Error {
         expected: u64,
     },
     /// A frame is not the manifest's. It was not decoded, nothing of it was written.
-    #[error("frame {frame}, {offset} bytes into the compressed stream, has digest {found}; the manifest says {expected}")]
+    #[error(
+        "frame {frame}, {offset} bytes into the compressed stream, has digest {found}; the manifest says {expected}"
+    )]
     Packed {
         /// The frame.
         frame: usize,
@@ -210,7 +214,7 @@ fn span(image: &Image, frame: usize) -> (u64, usize) {
 fn check(image: &Image) -> Result<(), Error> {
     let wrong = |what: String| Err(Error::Manifest(what));
     if image.frame_bytes == 0
-        || image.frame_bytes % ALIGNMENT as u64 != 0
+        || !image.frame_bytes.is_multiple_of(ALIGNMENT as u64)
         || image.frame_bytes > FRAME_MAX_BYTES
     {
         return wrong(format!(

@@ -25,7 +25,7 @@ pub fn pack(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Image, Error> {
     let size = usize::try_from(frame_bytes).unwrap_or(0);
-    if size == 0 || size % ALIGNMENT != 0 || frame_bytes > FRAME_MAX_BYTES {
+    if size == 0 || !size.is_multiple_of(ALIGNMENT) || frame_bytes > FRAME_MAX_BYTES {
         return Err(Error::Manifest(format!("frames of {frame_bytes} bytes")));
     }
     let threads = threads.max(1);
@@ -99,7 +99,8 @@ impl Packer<'_> {
         let frame = self.frames.len();
         let failed = |source| Error::Pack { frame, source };
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
-        let done = pending.recv().map_err(|lost| failed(io::Error::other(lost))).and_then(|r| r.map_err(failed))?;
+        let done =
+            pending.recv().map_err(|lost| failed(io::Error::other(lost))).and_then(|r| r.map_err(failed))?;
         self.writer.write_all(&done.packed).map_err(failed)?;
         self.frames.push(Frame {
             bytes: done.packed.len() as u64,
@@ -119,8 +120,7 @@ fn compress(queue: &Mutex<Receiver<Raw>>, level: i32) {
         let Ok(Raw { data, answer }) = next else { return };
         // A new context for each frame: what an earlier frame left behind cannot show in the output.
         let packed = Compressor::new(level).and_then(|mut compressor| compressor.compress(&data));
-        let done =
-            packed.map(|packed| Done { packed, raw_bytes: data.len() as u64, raw: digest(&data) });
+        let done = packed.map(|packed| Done { packed, raw_bytes: data.len() as u64, raw: digest(&data) });
         // The other side is gone only when packing failed.
         let _ = answer.send(done);
     }

@@ -151,7 +151,9 @@ pub fn parse(text: &str) -> Result<CommandLine, Fault> {
         parsed.map_err(|why| Fault::new(Code::CmdlineBad, format!("kernel argument `{arg}`: {why}")))?;
     }
     if let (Some(slot), true) = (line.request.slot, line.request.origin != Origin::Disk) {
-        let why = format!("kernel argument `tatara.slot={slot}`: only a disk boot has a slot; it needs `tatara.boot=disk`");
+        let why = format!(
+            "kernel argument `tatara.slot={slot}`: only a disk boot has a slot; it needs `tatara.boot=disk`"
+        );
         return Err(Fault::new(Code::CmdlineBad, why));
     }
     Ok(line)
@@ -188,7 +190,11 @@ fn take_own(line: &mut CommandLine, name: &str, value: Option<&str>) -> Result<(
 }
 
 /// Adds the items of a comma separated list that are not there yet.
-fn add<T: PartialEq>(to: &mut Vec<T>, list: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<(), String> {
+fn add<T: PartialEq>(
+    to: &mut Vec<T>,
+    list: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<(), String> {
     for item in list.split(',') {
         if item.is_empty() {
             return Err("has an empty item in its comma separated list".to_owned());
@@ -254,7 +260,10 @@ impl Placeholders {
             "hostname" => &self.hostname,
             _ => return Err(text::unknown("placeholder", "", name, &["mac", "uuid", "serial", "hostname"])),
         };
-        value.as_deref().filter(|v| !v.is_empty()).ok_or_else(|| format!("this machine has no value for `${{{name}}}`"))
+        value
+            .as_deref()
+            .filter(|v| !v.is_empty())
+            .ok_or_else(|| format!("this machine has no value for `${{{name}}}`"))
     }
 }
 

@@ -182,7 +182,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
 
 fn mtu(text: &str) -> Result<u32, String> {
     let bytes = text.parse().ok().filter(|bytes| MTU_BYTES.contains(bytes));
-    bytes.ok_or_else(|| format!("`{text}` is not an MTU from {} to {} bytes", MTU_BYTES.start(), MTU_BYTES.end()))
+    bytes.ok_or_else(|| {
+        format!("`{text}` is not an MTU from {} to {} bytes", MTU_BYTES.start(), MTU_BYTES.end())
+    })
 }
 
 /// An interface name, or a MAC address.
@@ -192,7 +194,12 @@ fn interface(text: &str) -> Result<String, String> {
     }
     // As the kernel's dev_valid_name (net/core/dev.c).
     let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if text.is_empty() || text.len() > INTERFACE_NAME_BYTES || text == "." || text == ".." || text.contains(wrong) {
+    if text.is_empty()
+        || text.len() > INTERFACE_NAME_BYTES
+        || text == "."
+        || text == ".."
+        || text.contains(wrong)
+    {
         return Err(format!("`{text}` is neither an interface name nor a MAC address"));
     }
     Ok(text.to_owned())
@@ -220,7 +227,9 @@ fn bond(value: &str) -> Result<BondArg, String> {
         fields.get(i).map(String::as_str).filter(|field| !field.is_empty()).unwrap_or(default)
     };
     let option = |text: &str| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
         _ => Err(format!("bond option `{text}` is not NAME=VALUE")),
     };
     Ok(BondArg {

@@ -57,7 +57,10 @@ fn all_of_ours() {
 
 #[test]
 fn the_last_one_counts() {
-    assert_eq!(line("tatara.config=https://a/ tatara.config=https://b/").config_url.as_deref(), Some("https://b/"));
+    assert_eq!(
+        line("tatara.config=https://a/ tatara.config=https://b/").config_url.as_deref(),
+        Some("https://b/")
+    );
 }
 
 #[test]
@@ -138,7 +141,8 @@ fn a_mac_names_the_interface() {
 
 #[test]
 fn ip_full_form_with_name_servers() {
-    let parsed = line("ip=192.0.2.10::192.0.2.1:255.255.255.0:node-1:eth0:none:192.0.2.53:[2001:db8::53]").network;
+    let parsed =
+        line("ip=192.0.2.10::192.0.2.1:255.255.255.0:node-1:eth0:none:192.0.2.53:[2001:db8::53]").network;
     let expected = IpArg {
         interface: Some("eth0".to_owned()),
         address: Some(([192, 0, 2, 10].into(), 24)),
@@ -192,7 +196,10 @@ fn placeholders() {
         hostname: Some(String::new()),
     };
     let fill = |url: &str| values.fill(url).map_err(|fault| (fault.code, fault.message));
-    assert_eq!(fill("https://h/${mac}/${serial}?$x=$"), Ok("https://h/52:54:00:12:34:56/AB%2F12%203?$x=$".to_owned()));
+    assert_eq!(
+        fill("https://h/${mac}/${serial}?$x=$"),
+        Ok("https://h/52:54:00:12:34:56/AB%2F12%203?$x=$".to_owned())
+    );
     for (url, says) in [
         ("https://h/${macc}", "did you mean `mac`?"),
         ("https://h/${uuid}", "no value for `${uuid}`"),

@@ -39,7 +39,8 @@ pub fn join(args: &[String]) -> Result<String, Fault> {
     let words: Vec<String> = args.iter().map(|arg| quoted(arg)).collect::<Result<_, _>>()?;
     let line = words.join(" ");
     if line.len() > COMMAND_LINE_BYTES {
-        let why = format!("kernel command line of {} bytes; the kernel takes {COMMAND_LINE_BYTES}", line.len());
+        let why =
+            format!("kernel command line of {} bytes; the kernel takes {COMMAND_LINE_BYTES}", line.len());
         return Err(Fault::new(Code::CmdlineBad, why));
     }
     Ok(line)
@@ -47,7 +48,9 @@ pub fn join(args: &[String]) -> Result<String, Fault> {
 
 fn quoted(arg: &str) -> Result<String, Fault> {
     if arg.is_empty() || arg.contains(|c: char| c == '"' || c.is_control()) {
-        let why = format!("kernel argument {arg:?}: it may not be empty, nor hold a double quote or control character");
+        let why = format!(
+            "kernel argument {arg:?}: it may not be empty, nor hold a double quote or control character"
+        );
         return Err(Fault::new(Code::CmdlineBad, why));
     }
     Ok(match arg.split_once('=') {

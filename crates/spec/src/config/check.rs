@@ -75,7 +75,7 @@ impl Checker<'_, '_> {
             ("boolean", Kind::Scalar { text, plain: true }) if matches!(text.as_str(), "true" | "false") => {}
             ("boolean", Kind::Scalar { text, .. }) if !node.is_null() => self.not_boolean(node, text, path),
             ("string", Kind::Scalar { text, .. }) if !node.is_null() => {
-                self.text(shape.schema, node, text, path)
+                self.text(shape.schema, node, text, path);
             }
             (expected, _) => {
                 let expected = type_phrase(expected);

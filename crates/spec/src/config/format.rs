@@ -11,8 +11,11 @@ use serde_json::Value;
 /// What was expected instead.
 type Checked = Result<(), String>;
 
+/// Checks one format.
+type Check = fn(&str) -> Checked;
+
 /// The formats by name. The names are part of the JSON Schema that editors see.
-pub(super) const FORMATS: &[(&str, fn(&str) -> Checked)] = &[
+pub(super) const FORMATS: &[(&str, Check)] = &[
     ("absolute-path", people::absolute_path),
     ("bond-mode", net::bond_mode),
     ("cpu-list", machine::cpu_list),

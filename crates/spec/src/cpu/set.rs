@@ -21,7 +21,8 @@ impl CpuSet {
     /// [`Code::CpuList`] with the part that is wrong. An empty list is an empty set, as in the kernel.
     pub fn parse(text: &str, last: u32) -> Result<Self, Fault> {
         let mut set = BTreeSet::new();
-        for part in text.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|part| !part.is_empty()) {
+        for part in text.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|part| !part.is_empty())
+        {
             region(part, last, &mut set)
                 .map_err(|why| Fault::new(Code::CpuList, format!("CPU list `{text}`: `{part}` {why}")))?;
         }
@@ -77,7 +78,8 @@ impl CpuSet {
         let groups = last.max(self.last().unwrap_or(0)) / 32;
         let mut mask = String::new();
         for group in (0..=groups).rev() {
-            let bits = self.0.range(group * 32..=group * 32 + 31).fold(0u32, |bits, cpu| bits | 1 << (cpu % 32));
+            let bits =
+                self.0.range(group * 32..=group * 32 + 31).fold(0u32, |bits, cpu| bits | 1 << (cpu % 32));
             let comma = if group == 0 { "" } else { "," };
             // Writing to a String does not fail.
             let _ = write!(mask, "{bits:08x}{comma}");
@@ -125,7 +127,8 @@ pub fn check_syntax(text: &str) -> Result<(), Fault> {
 
 /// One region: `N`, `a`, `a-b`, `all`, the last two also with `:used/group`.
 fn region(part: &str, last: u32, set: &mut BTreeSet<u32>) -> Result<(), String> {
-    let (range, pattern) = part.split_once(':').map_or((part, None), |(range, pattern)| (range, Some(pattern)));
+    let (range, pattern) =
+        part.split_once(':').map_or((part, None), |(range, pattern)| (range, Some(pattern)));
     let (start, end) = match range.split_once('-') {
         None if range == "all" => (0, last),
         None if pattern.is_some() => return Err("has a pattern but no range".to_owned()),

@@ -25,7 +25,8 @@ pub struct CpuPlan {
 /// [`Code::CpuIsolation`]: nothing would be left on one side, a core would be split between its threads, or the boot CPU,
 /// which the kernel always keeps for housekeeping, would be isolated.
 pub fn split(tuning: &Tuning, topology: &Topology) -> Result<CpuPlan, Fault> {
-    let all = CpuPlan { housekeeping: topology.online.clone(), isolated: CpuSet::default(), warnings: Vec::new() };
+    let all =
+        CpuPlan { housekeeping: topology.online.clone(), isolated: CpuSet::default(), warnings: Vec::new() };
     let housekeeping = match (tuning.isolation, &tuning.housekeeping) {
         (Isolation::None, None) => return Ok(all),
         (Isolation::None, Some(_)) => {
@@ -47,7 +48,9 @@ fn impossible(why: impl Into<String>) -> Fault {
 
 fn housekeeping(wanted: &Housekeeping, topology: &Topology) -> Result<CpuSet, Fault> {
     match (wanted.cores_per_numa_node, &wanted.cpus) {
-        (Some(0), None) => Err(impossible("`tuning.housekeeping.coresPerNumaNode` is 0; the kernel needs at least one core")),
+        (Some(0), None) => {
+            Err(impossible("`tuning.housekeeping.coresPerNumaNode` is 0; the kernel needs at least one core"))
+        }
         (Some(cores), None) => Ok(first_cores(cores, topology)),
         (None, Some(list)) => listed(list, topology),
         (Some(_), Some(_)) | (None, None) => {
@@ -123,7 +126,9 @@ fn warnings(housekeeping: &CpuSet, topology: &Topology) -> Vec<String> {
     }
     let offline = topology.present.difference(&topology.online);
     if !offline.is_empty() {
-        warnings.push(format!("CPUs {offline} are offline and on neither side; they need a new boot after they come online"));
+        warnings.push(format!(
+            "CPUs {offline} are offline and on neither side; they need a new boot after they come online"
+        ));
     }
     warnings
 }

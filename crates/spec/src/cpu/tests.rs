@@ -12,8 +12,11 @@ fn set(text: &str) -> CpuSet {
 fn machine(nodes: u32, cores: u32, threads: u32) -> Topology {
     let total = nodes * cores;
     let all = format!("0-{}", total * threads - 1);
-    let core = |cpu: u32| (0..threads).map(|t| (cpu % total + t * total).to_string()).collect::<Vec<_>>().join(",");
-    let node = |n: u32| (0..total * threads).filter(move |cpu| (cpu % total) / cores == n).collect::<CpuSet>().to_string();
+    let core =
+        |cpu: u32| (0..threads).map(|t| (cpu % total + t * total).to_string()).collect::<Vec<_>>().join(",");
+    let node = |n: u32| {
+        (0..total * threads).filter(move |cpu| (cpu % total) / cores == n).collect::<CpuSet>().to_string()
+    };
     Topology::from_texts(&TopologyTexts {
         possible: all.clone(),
         present: all.clone(),
@@ -99,7 +102,10 @@ fn cores_come_with_all_their_threads_from_every_node() {
 #[test]
 fn a_list_is_taken_as_it_is() {
     let plan = split(&cpus("0-1"), &machine(1, 4, 1)).expect("plan");
-    assert_eq!((plan.housekeeping.to_string(), plan.isolated.to_string()), ("0-1".to_owned(), "2-3".to_owned()));
+    assert_eq!(
+        (plan.housekeeping.to_string(), plan.isolated.to_string()),
+        ("0-1".to_owned(), "2-3".to_owned())
+    );
 }
 
 #[test]

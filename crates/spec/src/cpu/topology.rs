@@ -50,7 +50,8 @@ impl Topology {
             let threads = texts.siblings.get(&cpu).map(list).transpose()?.unwrap_or_default();
             siblings.insert(cpu, threads.union(&own).intersection(&online));
         }
-        let nodes = texts.nodes.iter().map(|(node, text)| Ok((*node, list(text)?))).collect::<Result<_, Fault>>()?;
+        let nodes =
+            texts.nodes.iter().map(|(node, text)| Ok((*node, list(text)?))).collect::<Result<_, Fault>>()?;
         Ok(Self { present: list(&texts.present)?, possible, online, siblings, nodes })
     }
 

@@ -30,7 +30,10 @@ pub fn plan(desired: Option<Desired<'_>>, disks: &[Disk], request: &Request) -> 
         (Ok(None), Some(desired)) => install(desired, disks),
         (Ok(None), None) => Err(Fault::new(
             Code::DiskNone,
-            format!("no disk holds an installed node, and there is no config to install one from\n{}", all(disks)),
+            format!(
+                "no disk holds an installed node, and there is no config to install one from\n{}",
+                all(disks)
+            ),
         )),
         (Ok(Some(ours)), None) => {
             boot(ours, request, "its accepted config could not be read, so it boots as it was installed")
@@ -76,7 +79,11 @@ fn ours<'a>(desired: Option<Desired<'_>>, disks: &'a [Disk]) -> Result<Option<Ou
     let matched: Vec<Ours<'a>> = match desired {
         Some(desired) => {
             let matched = matching(&desired.config.install.disk, disks);
-            candidates.iter().filter(|ours| matched.iter().any(|disk| disk.path == ours.disk.path)).copied().collect()
+            candidates
+                .iter()
+                .filter(|ours| matched.iter().any(|disk| disk.path == ours.disk.path))
+                .copied()
+                .collect()
         }
         None => Vec::new(),
     };
@@ -84,7 +91,11 @@ fn ours<'a>(desired: Option<Desired<'_>>, disks: &'a [Disk]) -> Result<Option<Ou
         [one] => Ok(Some(*one)),
         _ => Err(Fault::new(
             Code::DiskAmbiguous,
-            format!("{} disks hold an installed node, and `install.disk` does not single one out\n{}", candidates.len(), all(disks)),
+            format!(
+                "{} disks hold an installed node, and `install.disk` does not single one out\n{}",
+                candidates.len(),
+                all(disks)
+            ),
         )),
     }
 }
@@ -96,7 +107,10 @@ fn all(disks: &[Disk]) -> String {
 /// No disk holds a node: install, if there is exactly one place for it and a release to install.
 fn install(desired: Desired<'_>, disks: &[Disk]) -> Result<Plan, Fault> {
     if desired.release.is_none() {
-        let message = format!("no disk holds an installed node, and no release is known to install one\n{}", all(disks));
+        let message = format!(
+            "no disk holds an installed node, and no release is known to install one\n{}",
+            all(disks)
+        );
         return Err(Fault::new(Code::DiskNone, message));
     }
     let disk = only_match(desired.config, disks)?;
@@ -117,7 +131,8 @@ fn only_match<'a>(config: &NodeConfig, disks: &'a [Disk]) -> Result<&'a Disk, Fa
             Err(Fault::new(Code::DiskNone, message))
         }
         several => {
-            let message = format!("{} disks match `install.disk`\n{}", several.len(), survey(selector, disks));
+            let message =
+                format!("{} disks match `install.disk`\n{}", several.len(), survey(selector, disks));
             Err(Fault::new(Code::DiskAmbiguous, message))
         }
     }
@@ -145,7 +160,10 @@ fn installed(ours: Ours<'_>, desired: Desired<'_>, disks: &[Disk], request: &Req
     let (record, config) = (&ours.installed.record, desired.config);
     if config.metadata.serial < record.serial {
         let (found, last) = (config.metadata.serial, record.serial);
-        let message = format!("the config's `metadata.serial` is {found}; {} accepted {last} before", describe(ours.disk));
+        let message = format!(
+            "the config's `metadata.serial` is {found}; {} accepted {last} before",
+            describe(ours.disk)
+        );
         return Err(Fault::new(Code::ConfigSerial, message));
     }
     let (wanted, have) = (config.install.generation, record.generation);
@@ -154,14 +172,18 @@ fn installed(ours: Ours<'_>, desired: Desired<'_>, disks: &[Disk], request: &Req
         (std::cmp::Ordering::Greater, None) => boot(
             ours,
             request,
-            &format!("`install.generation` {wanted} asks for a reinstall over {have}, which needs a boot from network or USB, or `tatara.refresh`"),
+            &format!(
+                "`install.generation` {wanted} asks for a reinstall over {have}, which needs a boot from network or USB, or `tatara.refresh`"
+            ),
         ),
         // An older file whose serial nobody maintained: it asks for nothing that could be done, and a release that it names is
         // probably older too. Boot, write nothing, and say so.
         (std::cmp::Ordering::Less, _) => boot(
             ours,
             request,
-            &format!("the config's `install.generation` {wanted} is lower than the installed {have}; nothing is changed"),
+            &format!(
+                "the config's `install.generation` {wanted} is lower than the installed {have}; nothing is changed"
+            ),
         ),
         (std::cmp::Ordering::Equal, None) => boot(ours, request, &format!("generation {have} is installed")),
         (std::cmp::Ordering::Equal, Some(release)) => upgrade(ours, release, request),
@@ -187,14 +209,21 @@ fn upgrade(ours: Ours<'_>, release: &str, request: &Request) -> Result<Plan, Fau
     let holds = |slot: Slot| record.slots.get(&slot).is_some_and(|slot| slot.release == release);
     let active = active(ours, request)?;
     if holds(active) {
-        return boot(ours, request, &format!("generation {} and release {release} are installed", record.generation));
+        return boot(
+            ours,
+            request,
+            &format!("generation {} and release {release} are installed", record.generation),
+        );
     }
     if let Some(failed) = env.fallen_back().filter(|slot| holds(*slot)) {
-        let why = format!("release {release} was not blessed in slot {failed} and is not tried again; name another release or raise `install.generation`");
+        let why = format!(
+            "release {release} was not blessed in slot {failed} and is not tried again; name another release or raise `install.generation`"
+        );
         return boot(ours, request, &why);
     }
     if ours.disk.read_only {
-        let message = format!("{}: it is write-protected, so release {release} cannot be written", describe(ours.disk));
+        let message =
+            format!("{}: it is write-protected, so release {release} cannot be written", describe(ours.disk));
         return Err(Fault::new(Code::DiskReadOnly, message));
     }
     let found = record.slots.get(&active).map_or("none", |slot| slot.release.as_str());
@@ -221,8 +250,10 @@ fn active(ours: Ours<'_>, request: &Request) -> Result<Slot, Fault> {
     let Installed { record, env } = ours.installed;
     let grubs = request.slot.filter(|_| request.origin == Origin::Disk);
     let chosen = grubs.unwrap_or_else(|| env.chosen());
-    [chosen, env.slot, env.slot.other()].into_iter().find(|slot| record.slots.contains_key(slot)).ok_or_else(|| {
-        let message = format!("{}: its record names no slot with a release", describe(ours.disk));
-        Fault::new(Code::RootMount, message)
-    })
+    [chosen, env.slot, env.slot.other()].into_iter().find(|slot| record.slots.contains_key(slot)).ok_or_else(
+        || {
+            let message = format!("{}: its record names no slot with a release", describe(ours.disk));
+            Fault::new(Code::RootMount, message)
+        },
+    )
 }

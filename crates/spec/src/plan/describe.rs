@@ -40,7 +40,9 @@ pub(super) fn survey(selector: &DiskSelector, disks: &[Disk]) -> String {
     if disks.is_empty() {
         return "no disk was found at all".to_owned();
     }
-    let line = |disk: &Disk| format!("{}: {}", describe(disk), mismatch(selector, disk).unwrap_or_else(|| content(disk)));
+    let line = |disk: &Disk| {
+        format!("{}: {}", describe(disk), mismatch(selector, disk).unwrap_or_else(|| content(disk)))
+    };
     disks.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -49,9 +51,15 @@ pub(super) fn survey(selector: &DiskSelector, disks: &[Disk]) -> String {
 pub fn wipe_plan(plan: &Plan, disks: &[Disk], selector: &DiskSelector) -> Vec<String> {
     let (target, action) = match plan {
         Plan::Install(target) => (Some(target), "EVERYTHING ON IT IS OVERWRITTEN".to_owned()),
-        Plan::Reinstall(target) => (Some(target), "EVERYTHING ON IT IS OVERWRITTEN, its state too".to_owned()),
-        Plan::Upgrade(target) => (Some(target), format!("slot {} is overwritten, state is kept", target.slot)),
-        Plan::Boot(target) => (Some(target), format!("slot {} is booted, nothing is overwritten", target.slot)),
+        Plan::Reinstall(target) => {
+            (Some(target), "EVERYTHING ON IT IS OVERWRITTEN, its state too".to_owned())
+        }
+        Plan::Upgrade(target) => {
+            (Some(target), format!("slot {} is overwritten, state is kept", target.slot))
+        }
+        Plan::Boot(target) => {
+            (Some(target), format!("slot {} is booted, nothing is overwritten", target.slot))
+        }
         Plan::Refuse(_) => (None, String::new()),
     };
     let is_target = |disk: &&Disk| target.is_some_and(|target| target.disk == disk.path);

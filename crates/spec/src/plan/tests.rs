@@ -1,6 +1,7 @@
-use super::{Content, Desired, Disk, Installed, Origin, Plan, Request, matching, needs_network, plan, wipe_plan};
+use super::{
+    Content, Desired, Disk, Installed, Origin, Plan, Request, matching, needs_network, plan, wipe_plan,
+};
 use crate::config::{DiskSelector, DiskTransport, NodeConfig, Wipe};
-use crate::error::Code;
 use crate::layout::DISK_MIN_BYTES;
 use crate::record::{InstallRecord, SlotRecord};
 use crate::slot::{BootEnv, Slot, Trial};
@@ -126,7 +127,10 @@ fn a_foreign_disk_is_taken_only_when_the_config_says_so() {
 fn without_a_config_only_a_boot_is_possible() {
     assert_eq!(short(&plan(None, &[disk("/dev/vda", ours())], &DISK)), "boot /dev/vda a");
     assert_eq!(short(&plan(None, &[disk("/dev/vda", Content::Interrupted)], &DISK)), "E-DISK-NONE");
-    assert_eq!(short(&plan(None, &[disk("/dev/vda", ours()), disk("/dev/vdb", ours())], &DISK)), "E-DISK-AMBIGUOUS");
+    assert_eq!(
+        short(&plan(None, &[disk("/dev/vda", ours()), disk("/dev/vdb", ours())], &DISK)),
+        "E-DISK-AMBIGUOUS"
+    );
 }
 
 #[test]
@@ -151,7 +155,13 @@ fn two_disks() {
         ("a disk added later keeps nobody down", config(2, 5), ours(), Content::Empty, "boot /dev/vda a"),
         ("but a reinstall must be unambiguous", config(3, 5), ours(), Content::Empty, "E-DISK-AMBIGUOUS"),
         ("the selector no longer matches ours", at_b(2), ours(), foreign(), "boot /dev/vda a"),
-        ("ours elsewhere, an empty one matches, nothing raised", at_b(2), ours(), Content::Empty, "boot /dev/vda a"),
+        (
+            "ours elsewhere, an empty one matches, nothing raised",
+            at_b(2),
+            ours(),
+            Content::Empty,
+            "boot /dev/vda a",
+        ),
         ("the node moves to a new disk", at_b(3), ours(), Content::Empty, "install /dev/vdb a"),
         ("but not onto somebody else's", at_b(3), ours(), foreign(), "E-DISK-FOREIGN"),
         ("two of ours, no telling", config(2, 5), ours(), ours(), "E-DISK-AMBIGUOUS"),
@@ -214,6 +224,7 @@ fn a_write_protected_disk_boots_but_takes_no_upgrade() {
 
 #[test]
 fn selectors() {
+    type Change = fn(&mut DiskSelector);
     let mut found = disk("/dev/sda", Content::Empty);
     found.wwn = Some("naa.5002538E40B0D5F5".to_owned());
     let wanted = |change: fn(&mut DiskSelector)| {
@@ -221,7 +232,7 @@ fn selectors() {
         change(&mut selector);
         selector
     };
-    let rows: [(bool, fn(&mut DiskSelector)); 16] = [
+    let rows: [(bool, Change); 16] = [
         (true, |_| {}),
         (true, |s| s.wwn = Some("0x5002538e40b0d5f5".to_owned())),
         (false, |s| s.wwn = Some("0x5002538e40b0d5f".to_owned())),
@@ -241,7 +252,11 @@ fn selectors() {
     ];
     for (i, (expected, change)) in rows.into_iter().enumerate() {
         let selector = wanted(change);
-        assert_eq!(matching(&selector, std::slice::from_ref(&found)).len() == 1, expected, "row {i}: {selector:?}");
+        assert_eq!(
+            matching(&selector, std::slice::from_ref(&found)).len() == 1,
+            expected,
+            "row {i}: {selector:?}"
+        );
     }
 }
 
@@ -252,12 +267,17 @@ fn a_refusal_lists_every_disk_with_the_reason() {
     let mut stick = disk("/dev/sdb", foreign());
     stick.boot_medium = true;
     let disks = [disk("/dev/sda", Content::Empty), stick];
-    let Plan::Refuse(fault) = plan(Some(Desired { config: &config, release: Some("r") }), &disks, &NETWORK) else {
+    let Plan::Refuse(fault) = plan(Some(Desired { config: &config, release: Some("r") }), &disks, &NETWORK)
+    else {
         panic!("not refused")
     };
     let lines: Vec<&str> = fault.message.lines().collect();
     assert_eq!(lines.len(), 3, "{}", fault.message);
-    assert!(lines[1].starts_with("/dev/sda 7.5 GiB `QEMU HARDDISK` serial S/dev/sda (virtio): model is"), "{}", lines[1]);
+    assert!(
+        lines[1].starts_with("/dev/sda 7.5 GiB `QEMU HARDDISK` serial S/dev/sda (virtio): model is"),
+        "{}",
+        lines[1]
+    );
     assert!(lines[2].contains("was booted from it"), "{}", lines[2]);
 }
 
@@ -301,7 +321,8 @@ fn contents() -> impl Strategy<Value = Content> {
 }
 
 fn some_disks() -> impl Strategy<Value = Vec<Disk>> {
-    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.2), any::<bool>());
+    let flags =
+        (prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.2), any::<bool>());
     prop::collection::vec((contents(), flags), 0..4).prop_map(|disks| {
         let make = |(i, (content, (boot_medium, read_only, small, nvme)))| {
             let mut disk = disk(&format!("/dev/d{i}"), content);

@@ -44,7 +44,11 @@ impl Release {
             artifact.check().map_err(|why| format!("`{name}`: {why}"))?;
         }
         for (name, limit) in IMAGES {
-            let image = self.get(name)?.image.as_ref().ok_or_else(|| format!("`{name}` is not described as an image"))?;
+            let image = self
+                .get(name)?
+                .image
+                .as_ref()
+                .ok_or_else(|| format!("`{name}` is not described as an image"))?;
             if image.bytes > limit {
                 return Err(format!("`{name}` unpacks to {} bytes; its partition has {limit}", image.bytes));
             }
@@ -97,13 +101,16 @@ impl Image {
     /// `packed` is the file's size in bytes.
     fn check(&self, packed: u64) -> Result<(), String> {
         let unit = self.frame_bytes;
-        if unit == 0 || unit % FRAME_UNIT_BYTES != 0 || unit > FRAME_MAX_BYTES {
+        if unit == 0 || !unit.is_multiple_of(FRAME_UNIT_BYTES) || unit > FRAME_MAX_BYTES {
             return Err(format!(
                 "frames of {unit} bytes; expected a multiple of {FRAME_UNIT_BYTES} up to {FRAME_MAX_BYTES}"
             ));
         }
-        if self.bytes == 0 || self.bytes % FRAME_UNIT_BYTES != 0 {
-            return Err(format!("an image of {} bytes; expected a multiple of {FRAME_UNIT_BYTES}", self.bytes));
+        if self.bytes == 0 || !self.bytes.is_multiple_of(FRAME_UNIT_BYTES) {
+            return Err(format!(
+                "an image of {} bytes; expected a multiple of {FRAME_UNIT_BYTES}",
+                self.bytes
+            ));
         }
         let (count, expected) = (self.frames.len() as u64, self.bytes.div_ceil(unit));
         if count != expected {
@@ -117,7 +124,9 @@ impl Image {
         // ZSTD_COMPRESSBOUND (zstd.h): what does not compress grows by 1/256 and a little.
         let bound = unit + unit / 256 + 64 * 1024;
         match self.frames.iter().position(|frame| frame.bytes == 0 || frame.bytes > bound) {
-            Some(i) => Err(format!("frame {i} has {} packed bytes; expected 1 to {bound}", self.frames[i].bytes)),
+            Some(i) => {
+                Err(format!("frame {i} has {} packed bytes; expected 1 to {bound}", self.frames[i].bytes))
+            }
             None => Ok(()),
         }
     }
@@ -127,7 +136,9 @@ impl Image {
 fn file_name(name: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+".contains(&b);
     if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.bytes().all(plain) {
-        return Err(format!("artifact name {name:?}; expected letters, digits and `._-+`, not beginning with a dot"));
+        return Err(format!(
+            "artifact name {name:?}; expected letters, digits and `._-+`, not beginning with a dot"
+        ));
     }
     Ok(())
 }

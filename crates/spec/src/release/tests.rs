@@ -12,7 +12,12 @@ fn plain(bytes: u64) -> Artifact {
 /// An image of three frames, the last one half.
 fn image() -> Artifact {
     let frame = |bytes| Frame { bytes, packed: DIGEST, raw: DIGEST };
-    let image = Image { bytes: 20480, sha256: DIGEST, frame_bytes: 8192, frames: vec![frame(100), frame(200), frame(30)] };
+    let image = Image {
+        bytes: 20480,
+        sha256: DIGEST,
+        frame_bytes: 8192,
+        frames: vec![frame(100), frame(200), frame(30)],
+    };
     Artifact { image: Some(image), ..plain(330) }
 }
 
@@ -22,9 +27,13 @@ fn good() -> Release {
         (artifact::STATE.to_owned(), image()),
         (artifact::GRUB_BIOS_BOOT.to_owned(), plain(512)),
     ]);
-    for name in
-        [artifact::KERNEL, artifact::INITRAMFS, artifact::GRUB_BIOS_CORE, artifact::GRUB_EFI, artifact::GRUB_CFG]
-    {
+    for name in [
+        artifact::KERNEL,
+        artifact::INITRAMFS,
+        artifact::GRUB_BIOS_CORE,
+        artifact::GRUB_EFI,
+        artifact::GRUB_CFG,
+    ] {
         artifacts.insert(name.to_owned(), plain(1000));
     }
     let mut release = Release {
@@ -52,7 +61,11 @@ fn refused(change: impl FnOnce(&mut Release)) -> String {
     let json = serde_json::to_vec(&release).expect("JSON");
     let fault = Release::parse(&json).expect_err("refused");
     assert_eq!(fault.code, Code::ReleaseBad);
-    assert_eq!(release.to_json().is_err(), release.api_version == API_VERSION, "the writer refuses what the reader does");
+    assert_eq!(
+        release.to_json().is_err(),
+        release.api_version == API_VERSION,
+        "the writer refuses what the reader does"
+    );
     fault.chain()
 }
 
@@ -90,7 +103,10 @@ fn each_lie_is_refused() {
         ("artifact name", Box::new(|r| drop(r.artifacts.insert("../x".to_owned(), plain(1))))),
         ("artifact name", Box::new(|r| drop(r.artifacts.insert(".hidden".to_owned(), plain(1))))),
         ("it is empty", Box::new(|r| drop(r.artifacts.insert("x".to_owned(), plain(0))))),
-        ("not described as an image", Box::new(|r| drop(r.artifacts.insert(artifact::ROOT.to_owned(), plain(9))))),
+        (
+            "not described as an image",
+            Box::new(|r| drop(r.artifacts.insert(artifact::ROOT.to_owned(), plain(9)))),
+        ),
         ("frames of 8191 bytes", Box::new(|r| root(r).frame_bytes = 8191)),
         ("frames of 0 bytes", Box::new(|r| root(r).frame_bytes = 0)),
         ("make 5", Box::new(|r| root(r).frame_bytes = 4096)),
@@ -98,9 +114,18 @@ fn each_lie_is_refused() {
         ("add up to 331 bytes", Box::new(|r| root(r).frames[0].bytes = 101)),
         ("more than 2^64", Box::new(|r| root(r).frames[0].bytes = u64::MAX)),
         ("frame 1 has 0 packed", Box::new(|r| (root(r).frames[1].bytes, root(r).frames[0].bytes) = (0, 300))),
-        ("a boot sector has 512", Box::new(|r| drop(r.artifacts.insert(artifact::GRUB_BIOS_BOOT.to_owned(), plain(513))))),
-        ("a slot has room", Box::new(|r| drop(r.artifacts.insert(artifact::KERNEL.to_owned(), plain(1 << 30))))),
-        ("its partition has", Box::new(|r| drop(r.artifacts.insert(artifact::GRUB_BIOS_CORE.to_owned(), plain(1 << 21))))),
+        (
+            "a boot sector has 512",
+            Box::new(|r| drop(r.artifacts.insert(artifact::GRUB_BIOS_BOOT.to_owned(), plain(513)))),
+        ),
+        (
+            "a slot has room",
+            Box::new(|r| drop(r.artifacts.insert(artifact::KERNEL.to_owned(), plain(1 << 30)))),
+        ),
+        (
+            "its partition has",
+            Box::new(|r| drop(r.artifacts.insert(artifact::GRUB_BIOS_CORE.to_owned(), plain(1 << 21)))),
+        ),
     ];
     for (says, change) in cases {
         let message = refused(change);
@@ -115,7 +140,8 @@ fn an_image_larger_than_its_partition_is_refused() {
         let state = release.artifacts.get_mut(artifact::STATE).expect("state");
         state.bytes = 129;
         let frame_bytes = 8 * crate::layout::MIB;
-        state.image = Some(Image { bytes: 129 * frame_bytes, sha256: DIGEST, frame_bytes, frames: vec![frame; 129] });
+        state.image =
+            Some(Image { bytes: 129 * frame_bytes, sha256: DIGEST, frame_bytes, frames: vec![frame; 129] });
     });
     assert!(message.contains("its partition has"), "{message}");
 }

@@ -52,7 +52,8 @@ impl BootEnv {
     #[must_use]
     pub fn to_block(&self) -> [u8; GRUBENV_BYTES] {
         let mut bytes = SIGNATURE.to_vec();
-        let mut add = |name: &str, value: &str| bytes.extend(format!("{name}={}\n", escaped(value)).into_bytes());
+        let mut add =
+            |name: &str, value: &str| bytes.extend(format!("{name}={}\n", escaped(value)).into_bytes());
         add("slot", &self.slot.to_string());
         if let Some(trial) = self.trial {
             add("trial", &trial.slot.to_string());

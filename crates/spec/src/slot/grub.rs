@@ -11,8 +11,25 @@ pub const GRUB_USB_CFG: &str = include_str!("../grub-usb.cfg");
 /// The GRUB modules that the two scripts need on every platform, beside those that find their file system. `regexp` must
 /// not be among them: with it GRUB takes `*` and `?` in a node's arguments for file name patterns.
 pub const GRUB_MODULES: [&str; 12] = [
-    "normal", "linux", "loadenv", "test", "echo", "sleep", "reboot", "boot", "fat", "part_gpt", "configfile", "minicmd",
+    "normal",
+    "linux",
+    "loadenv",
+    "test",
+    "echo",
+    "sleep",
+    "reboot",
+    "boot",
+    "fat",
+    "part_gpt",
+    "configfile",
+    "minicmd",
 ];
+
+/// The same for BIOS machines alone: disks, and the serial console.
+pub const GRUB_BIOS_MODULES: [&str; 3] = ["biosdisk", "serial", "terminal"];
+
+/// The same for UEFI machines alone: without a video driver GRUB tells the kernel of no screen, and it has no tty0.
+pub const GRUB_UEFI_MODULES: [&str; 3] = ["efi_gop", "efi_uga", "video"];
 
 /// Renders a slot's node.cfg, which sets `node_args` to the arguments separated by blanks.
 ///

@@ -20,7 +20,8 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn editenv(file: &Path, args: &[&str]) -> String {
-    let output = Command::new("grub-editenv").arg(file).args(args).output().expect("grub-editenv (grub-common)");
+    let output =
+        Command::new("grub-editenv").arg(file).args(args).output().expect("grub-editenv (grub-common)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
@@ -102,7 +103,8 @@ fn the_scripts_are_grub_script() {
     for (name, script) in [("disk", GRUB_CFG), ("usb", GRUB_USB_CFG)] {
         let file = scratch(name);
         std::fs::write(&file, script).expect("write");
-        let output = Command::new("grub-script-check").arg(&file).output().expect("grub-script-check (grub-common)");
+        let output =
+            Command::new("grub-script-check").arg(&file).output().expect("grub-script-check (grub-common)");
         std::fs::remove_file(&file).expect("remove");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -55,10 +55,18 @@ fn only_the_first_card_boots_from_the_network() {
     let mut machine = Machine::new(Firmware::Uefi, Boot::Pxe { script });
     machine.nics = vec![nic(true), nic(true)];
     let text = lines(&machine);
-    assert!(text.contains("id=net0,bootfile=http://10.0.2.2:8000/boot.ipxe,hostfwd=tcp:127.0.0.1:2222-:22\n"), "{text}");
-    assert!(text.contains("netdev=net0,mac=52:54:00:00:00:01,romfile=/usr/lib/ipxe/qemu/efi-virtio.rom,bootindex=0\n"));
+    assert!(
+        text.contains("id=net0,bootfile=http://10.0.2.2:8000/boot.ipxe,hostfwd=tcp:127.0.0.1:2222-:22\n"),
+        "{text}"
+    );
+    assert!(text.contains(
+        "netdev=net0,mac=52:54:00:00:00:01,romfile=/usr/lib/ipxe/qemu/efi-virtio.rom,bootindex=0\n"
+    ));
     assert!(text.contains("netdev=net1,mac=52:54:00:00:00:01,romfile=\n"), "{text}");
-    assert!(text.contains("if=pflash,unit=1,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd\n"), "{text}");
+    assert!(
+        text.contains("if=pflash,unit=1,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -31,11 +31,16 @@ impl Engine {
     }
 
     fn note_made(&mut self, name: &str, made: Result<(), String>) {
-        match made {
-            Ok(()) => self.shared.event(format!("{name}: made")),
-            Err(text) => self.shared.event(format!("{name} could not be made: {text}")),
+        let text = match &made {
+            Ok(()) => format!("{name}: made"),
+            Err(text) => format!("{name} could not be made: {text}"),
+        };
+        // It is tried again every second; said once is enough.
+        if self.said.get(name) != Some(&text) {
+            self.shared.event(text.clone());
+            self.said.insert(name.to_owned(), text);
         }
-        if !self.made.iter().any(|known| known == name) {
+        if made.is_ok() && !self.made.iter().any(|known| known == name) {
             self.made.push(name.to_owned());
         }
     }

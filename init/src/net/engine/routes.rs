@@ -54,7 +54,11 @@ impl Engine {
         });
         for route in prefixes.chain(defaults(link.gateways.iter(), index, METRIC_ACTIVE)) {
             self.netlink.add_route(&route).await.map_err(|e| {
-                Fault::caused(Code::Sys, format!("the kernel refused a route to {}/{} by {name}", route.to.0, route.to.1), e)
+                Fault::caused(
+                    Code::Sys,
+                    format!("the kernel refused a route to {}/{} by {name}", route.to.0, route.to.1),
+                    e,
+                )
             })?;
             self.active.push(route);
         }
@@ -65,13 +69,15 @@ impl Engine {
     pub(super) async fn down(&mut self) -> Result<(), Fault> {
         let mut first = Ok(());
         let mut note = |name: &str, result: Answer<()>| {
-            if let Err(error) = result && first.is_ok() {
+            if let Err(error) = result
+                && first.is_ok()
+            {
                 first = Err(Fault::caused(Code::Sys, format!("{name} could not be left clean"), error));
             }
         };
         for device in std::mem::take(&mut self.devices) {
             self.stop(device.interface.index);
-            if device.carrier_since.is_some() {
+            if device.assignment.is_some() {
                 note(&device.interface.name, self.netlink.flush4(device.interface.index).await);
                 // Off and on again: the kernel forgets the addresses and routes that advertisements made.
                 self.sysctl6(&device.interface.name, "disable_ipv6", "1");
@@ -89,7 +95,11 @@ impl Engine {
 }
 
 /// Default routes by these gateways.
-fn defaults<'a>(gateways: impl Iterator<Item = &'a IpAddr>, index: u32, metric: u32) -> impl Iterator<Item = Route> {
+fn defaults<'a>(
+    gateways: impl Iterator<Item = &'a IpAddr>,
+    index: u32,
+    metric: u32,
+) -> impl Iterator<Item = Route> {
     gateways.copied().zip(0..).map(move |(gateway, rank)| {
         let any: IpAddr =
             if gateway.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -129,6 +139,9 @@ mod tests {
         let gateways = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(|ip| ip.parse().unwrap());
         let metrics: Vec<u32> = defaults(gateways.iter(), 3, 100).map(|route| route.metric).collect();
         assert_eq!(metrics, [100, 101, 102]);
-        assert!(defaults(gateways.iter(), 3, 100).all(|route| route.to.0.is_ipv4() == route.gateway.unwrap().is_ipv4()));
+        assert!(
+            defaults(gateways.iter(), 3, 100)
+                .all(|route| route.to.0.is_ipv4() == route.gateway.unwrap().is_ipv4())
+        );
     }
 }

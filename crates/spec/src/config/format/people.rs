@@ -77,7 +77,7 @@ pub(super) fn ssh_public_key(text: &str) -> Checked {
     let words = words_outside_quotes(text);
     let is_type = |word: &&str| SSH_KEY_TYPES.contains(word);
     // A line may begin with one word of options.
-    let Some(index) = words.iter().take(2).position(|word| is_type(word)) else {
+    let Some(index) = words.iter().take(2).position(is_type) else {
         let hint = words.first().map_or_else(String::new, |word| did_you_mean(word, SSH_KEY_TYPES));
         return expect(false, &format!("an SSH public key, `ssh-ed25519 AAAA… comment`{hint}"));
     };

@@ -1,0 +1,98 @@
+//! The rivals, installed where the project keeps its tools, and running commands.
+
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// Says what is being done.
+pub fn say(text: &str) {
+    println!("bench: {text}");
+}
+
+/// Runs a command to its end; returns the wall seconds.
+pub fn timed(command: &mut Command) -> Result<f64> {
+    let begin = Instant::now();
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let seconds = begin.elapsed().as_secs_f64();
+    ensure!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(seconds)
+}
+
+/// A shell's pipeline, as people type it.
+pub fn shell(script: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", script]);
+    command
+}
+
+/// What is compared with.
+pub struct Rivals {
+    /// coreos-installer's binary.
+    pub coreos_installer: PathBuf,
+    /// initramfs-tools' initramfs, MODULES=most, for the release's kernel.
+    pub initramfs_tools: PathBuf,
+    /// dracut's generic initramfs for the same kernel.
+    pub dracut: PathBuf,
+}
+
+impl Rivals {
+    /// Builds them once; they are kept in the cache.
+    pub fn prepare() -> Result<Self> {
+        let dir = support::cache().join("rivals");
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        timed(Command::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends", "bmap-tools"]))?;
+        let this = Self {
+            coreos_installer: dir.join("bin/coreos-installer"),
+            initramfs_tools: dir.join("initramfs-tools.img"),
+            dracut: dir.join("dracut.img"),
+        };
+        if !this.coreos_installer.exists() {
+            let packages = ["install", "-qq", "-y", "--no-install-recommends", "libssl-dev", "libzstd-dev", "pkg-config"];
+            timed(Command::new("apt-get").args(packages))?;
+            timed(Command::new("cargo").args(["install", "--locked", "--quiet", "coreos-installer", "--root"]).arg(&dir))?;
+        }
+        if !(this.initramfs_tools.exists() && this.dracut.exists()) {
+            this.build_initramfs(&dir)?;
+        }
+        Ok(this)
+    }
+
+    /// Both tools in the chroot of a Debian 13 with the same kernel. Our root is erofs, so both are told to include it.
+    fn build_initramfs(&self, dir: &Path) -> Result<()> {
+        let root = dir.join("root");
+        let mirror = timed_output(&mut shell(
+            "apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' | awk '$2 == \"bookworm\" {print $1; exit}'",
+        ))?;
+        let packages = "linux-image-amd64,initramfs-tools,dracut-core,systemd,systemd-sysv,udev,kmod,zstd,erofs-utils,e2fsprogs";
+        let mut bootstrap = Command::new("mmdebstrap");
+        bootstrap.args(["--quiet", "--mode=root", "--variant=minbase"]).arg(format!("--include={packages}"));
+        timed(bootstrap.arg("trixie").arg(&root).arg(mirror.trim()))?;
+        let root = root.display();
+        timed(&mut shell(&format!(
+            "echo erofs >> {root}/etc/initramfs-tools/modules
+             sed -i 's/^MODULES=.*/MODULES=most/' {root}/etc/initramfs-tools/initramfs.conf
+             version=$(ls {root}/usr/lib/modules)
+             chroot {root} mkinitramfs -o /initramfs-tools.img $version
+             chroot {root} dracut --no-hostonly --add-drivers erofs /dracut.img $version
+             mv {root}/initramfs-tools.img {}; mv {root}/dracut.img {}; rm -rf --one-file-system {root}",
+            self.initramfs_tools.display(),
+            self.dracut.display()
+        )))?;
+        Ok(())
+    }
+}
+
+fn timed_output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Size of a file in bytes.
+pub fn bytes(path: &Path) -> Result<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "files here are far below 2^52 bytes")]
+    let bytes = fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?.len() as f64;
+    Ok(bytes)
+}
