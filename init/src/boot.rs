@@ -10,7 +10,7 @@ use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
 /// The worker: boots, and after a failure tries again with growing back-off, for ever.
-pub fn worker() -> ExitCode {
+pub(crate) fn worker() -> ExitCode {
     let mut machine = match Machine::new() {
         Ok(machine) => machine,
         // Nothing can be said yet; the supervisor reports the line and starts the worker anew.

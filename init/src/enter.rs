@@ -25,7 +25,7 @@ const FILE_SYSTEMS: [&str; 3] = ["erofs", "ext4", "overlay"];
 
 /// How the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// /sysroot is ready.
     SwitchRoot,
     /// The node's kernel is loaded.
@@ -36,11 +36,11 @@ pub enum Exit {
 
 impl Exit {
     /// The status that the supervisor understands.
-    pub fn code(self) -> ExitCode {
+    pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(match self {
-            Exit::SwitchRoot => supervisor::EXIT_SWITCH_ROOT,
-            Exit::Kexec => supervisor::EXIT_KEXEC,
-            Exit::Reboot => supervisor::EXIT_REBOOT,
+            Exit::SwitchRoot => supervisor::SWITCH_ROOT,
+            Exit::Kexec => supervisor::KEXEC,
+            Exit::Reboot => supervisor::REBOOT,
         })
     }
 }
@@ -50,14 +50,14 @@ fn cpu_plan(wanted: &Wanted) -> Result<CpuPlan, Fault> {
 }
 
 /// The node's kernel arguments: those of its config, and those that it keeps from the command line it was installed with.
-pub fn node_args(m: &Machine, wanted: &Wanted) -> Result<Vec<String>, Fault> {
+pub(crate) fn node_args(m: &Machine, wanted: &Wanted) -> Result<Vec<String>, Fault> {
     let mut args = cmdline::carried(&m.line);
     args.extend(kernel::arguments(&wanted.config, &cpu_plan(wanted)?)?);
     Ok(args)
 }
 
 /// Enters the node, by at most one kexec.
-pub fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
+pub(crate) fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
     if m.line.request.origin != Origin::Disk {
         count_boot(target)?;
     }

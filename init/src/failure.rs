@@ -6,7 +6,7 @@ use tatara_spec::Fault;
 use tatara_spec::record::FailureRecord;
 
 /// Prints the failure with its hint, keeps and posts a record of it, and waits before the next try.
-pub fn wait_after(m: &mut Machine, fault: &Fault) {
+pub(crate) fn wait_after(m: &mut Machine, fault: &Fault) {
     let step = m.running();
     m.reporter.fail(step, fault);
     let wait = m.backoff.next_wait();

@@ -61,7 +61,7 @@ fn retry(reporter: &Reporter, attempt: &Attempt) -> Verdict {
 }
 
 /// Install or reinstall.
-pub fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+pub(crate) fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
     let mut job = job(m, wanted, disk, target)?;
     job.state_files.push(machine_id()?);
     let done = install::run(&job, &download(m, wanted)?, m)?;
@@ -69,7 +69,7 @@ pub fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target
 }
 
 /// Upgrade.
-pub fn other_slot(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+pub(crate) fn other_slot(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
     let job = job(m, wanted, disk, target)?;
     let done = install::upgrade(&job, &download(m, wanted)?, m)?;
     finish(m, &done)
@@ -81,7 +81,7 @@ fn finish(m: &Machine, done: &Completed) -> Result<(), Fault> {
 }
 
 /// After an install: into the node, or through the firmware.
-pub fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
+pub(crate) fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
     match wanted.config.install.handover {
         Handover::Kexec => enter::node(m, wanted, target),
         Handover::Firmware => {
@@ -92,7 +92,7 @@ pub fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Ex
 }
 
 /// On a boot without an install: a config that is newer than the accepted one is accepted.
-pub fn accept(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+pub(crate) fn accept(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
     // Only a config that was just fetched comes with a release.
     let (Some(_), Content::Installed(installed)) = (&wanted.release, &disk.content) else { return Ok(()) };
     let mount = StateMount::mount(&disk.path)?;
@@ -149,17 +149,17 @@ fn state_files(wanted: &Wanted) -> Result<Vec<StateFile>, Fault> {
 }
 
 /// The command line of the node's kernel, for kexec: as GRUB makes it, with the mark that kexec was done.
-pub fn kexec_line(slot: Slot, args: &[String]) -> String {
+pub(crate) fn kexec_line(slot: Slot, args: &[String]) -> String {
     format!("{} tatara.kexec", install::command_line(slot, args))
 }
 
 /// The arguments that the running kernel lacks.
-pub fn missing(m: &Machine, args: &[String]) -> Vec<String> {
+pub(crate) fn missing(m: &Machine, args: &[String]) -> Vec<String> {
     cmdline::missing(&m.line, args)
 }
 
 /// Whether the root has modules for the running kernel. A root without any needs none.
-pub fn has_modules(root: &Path, release: &str) -> bool {
+pub(crate) fn has_modules(root: &Path, release: &str) -> bool {
     let modules = root.join("usr/lib/modules");
     let none = std::fs::read_dir(&modules).map_or(true, |mut entries| entries.next().is_none());
     none || modules.join(release).is_dir()

@@ -31,23 +31,23 @@ const BEFORE_KEXEC: &str = "before-kexec.json";
 /// What is known of this initramfs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Build {
+pub(crate) struct Build {
     /// Seconds since 1970; no clock is earlier.
-    pub release_epoch: u64,
+    pub(crate) release_epoch: u64,
 }
 
 /// The machine as far as it has come.
-pub struct Machine {
-    pub reporter: Arc<Reporter>,
-    pub build: Build,
-    pub line: CommandLine,
+pub(crate) struct Machine {
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) build: Build,
+    pub(crate) line: CommandLine,
     /// Keys of the initramfs and the command line: with any, config and release must be signed.
-    pub keys: Vec<String>,
-    pub drivers: Drivers,
-    pub online: Option<Online>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) drivers: Drivers,
+    pub(crate) online: Option<Online>,
     /// The plan as printed.
-    pub plan: String,
-    pub backoff: Backoff,
+    pub(crate) plan: String,
+    pub(crate) backoff: Backoff,
     /// The step that runs, for the record of its failure.
     running: Mutex<Option<Step>>,
     /// The least free memory seen while bytes were on their way, in bytes.
@@ -56,8 +56,8 @@ pub struct Machine {
 
 impl Machine {
     /// Opens the consoles and reads what the initramfs says of itself.
-    pub fn new() -> Result<Self, Fault> {
-        let build = std::fs::read(BUILD)
+    pub(crate) fn new() -> Result<Self, Fault> {
+        let build = fs::read(BUILD)
             .map_err(|e| Fault::caused(Code::Internal, format!("cannot read {BUILD}"), e))
             .and_then(|bytes| {
                 serde_json::from_slice(&bytes).map_err(|e| Fault::caused(Code::Internal, format!("{BUILD} is wrong"), e))
@@ -78,7 +78,7 @@ impl Machine {
     }
 
     /// Runs one step: says that it begins, and what was done or why it failed.
-    pub fn step<T>(
+    pub(crate) fn step<T>(
         &mut self,
         step: Step,
         act: impl FnOnce(&mut Self) -> Result<(T, String), Fault>,
@@ -90,23 +90,23 @@ impl Machine {
     }
 
     /// The step that runs, or ran last.
-    pub fn running(&self) -> Step {
+    pub(crate) fn running(&self) -> Step {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Step::Mounts)
     }
 
     /// Step: the kernel command line.
-    pub fn read_command_line(&mut self) -> Result<((), String), Fault> {
-        let text = std::fs::read_to_string("/proc/cmdline")
+    pub(crate) fn read_command_line(&mut self) -> Result<((), String), Fault> {
+        let text = fs::read_to_string("/proc/cmdline")
             .map_err(|e| Fault::caused(Code::Sys, "cannot read /proc/cmdline", e))?;
         self.line = cmdline::parse(&text)?;
-        let built_in = std::fs::read_to_string(KEYS).unwrap_or_default();
+        let built_in = fs::read_to_string(KEYS).unwrap_or_default();
         self.keys = built_in.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
         self.keys.extend(self.line.keys.iter().cloned());
         Ok(((), format!("origin={:?}", self.line.request.origin).to_lowercase()))
     }
 
     /// Step: drivers of storage controllers. A boot from disk leaves the rest to systemd's udev.
-    pub fn load_storage_drivers(&mut self) -> Result<((), String), Fault> {
+    pub(crate) fn load_storage_drivers(&mut self) -> Result<((), String), Fault> {
         let mut report = self.drivers.coldplug(Class::Storage)?;
         if self.line.request.origin != Origin::Disk {
             report.extend(self.drivers.coldplug(Class::Usb)?);
@@ -118,7 +118,7 @@ impl Machine {
     }
 
     /// Step: the disks. A boot from disk waits for the disk that it came from.
-    pub fn find_disks(&mut self) -> Result<(Vec<Disk>, String), Fault> {
+    pub(crate) fn find_disks(&mut self) -> Result<(Vec<Disk>, String), Fault> {
         let mut disks = self.scan()?;
         if self.line.request.origin == Origin::Disk && !any_installed(&disks) {
             let deadline = Instant::now() + DISK_DEADLINE;
@@ -135,13 +135,13 @@ impl Machine {
     }
 
     /// The disks as they are now.
-    pub fn scan(&self) -> Result<Vec<Disk>, Fault> {
+    pub(crate) fn scan(&self) -> Result<Vec<Disk>, Fault> {
         let stick = (self.line.request.origin == Origin::Usb).then_some(scan::USB_ESP_LABEL);
         scan::disks(Path::new("/sys"), Path::new("/dev"), stick)
     }
 
     /// Says how little memory was left during the install.
-    pub fn tell_memory(&self) {
+    pub(crate) fn tell_memory(&self) {
         let lowest = self.lowest_memory.load(Ordering::Relaxed);
         if lowest != u64::MAX {
             self.reporter.info(&format!("lowest free memory during the install: mib={}", lowest / MIB));
@@ -149,13 +149,13 @@ impl Machine {
     }
 
     /// Keeps the timeline on the state partition: after a kexec nobody else knows the times before.
-    pub fn save_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
+    pub(crate) fn save_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
         let path = format!("{}/{BEFORE_KEXEC}", state::TIMELINE_DIR);
         mount.write(&StateFile { path, mode: 0o600, bytes: json(&self.reporter.timeline())? })
     }
 
     /// Takes up the timeline of the kernel that started this one by kexec.
-    pub fn resume_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
+    pub(crate) fn resume_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
         let path = format!("{}/{BEFORE_KEXEC}", state::TIMELINE_DIR);
         // A timeline that cannot be read is no reason not to boot.
         if let Some(bytes) = mount.read(&path, MIB)?
@@ -167,18 +167,18 @@ impl Machine {
     }
 
     /// Hands the timeline to the node.
-    pub fn hand_timeline_over(&self) -> Result<(), Fault> {
+    pub(crate) fn hand_timeline_over(&self) -> Result<(), Fault> {
         write_run(run::TIMELINE, &json(&self.reporter.timeline())?)
     }
 }
 
 /// A value as JSON.
-pub fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
     serde_json::to_vec_pretty(value).map_err(|e| Fault::caused(Code::Internal, "a record cannot be written as JSON", e))
 }
 
 /// Writes a file below /run/tatara.
-pub fn write_run(path: &str, bytes: &[u8]) -> Result<(), Fault> {
+pub(crate) fn write_run(path: &str, bytes: &[u8]) -> Result<(), Fault> {
     fs::create_dir_all(run::DIR)
         .and_then(|()| fs::write(path, bytes))
         .map_err(|e| Fault::caused(Code::Sys, format!("cannot write {path}"), e))

@@ -19,26 +19,26 @@ const CA_FILE: &str = "/etc/tatara/ca.pem";
 const NTP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The network, once at least one link has an address.
-pub struct Online {
-    pub network: Network,
+pub(crate) struct Online {
+    pub(crate) network: Network,
     /// The link whose way reached the config server; at first the one that was configured first.
-    pub link: Link,
+    pub(crate) link: Link,
     tls: Arc<ClientConfig>,
 }
 
 impl Online {
     /// A client that uses the link in use.
-    pub fn client(&self) -> Result<Client, Fault> {
+    pub(crate) fn client(&self) -> Result<Client, Fault> {
         Client::new(Arc::clone(&self.tls), self.servers(), Timing::default())
     }
 
     /// The name servers of the link in use.
-    pub fn servers(&self) -> Servers {
+    pub(crate) fn servers(&self) -> Servers {
         Servers::new(&self.link.dns, self.link.domain.as_deref())
     }
 
     /// Makes another link the one in use.
-    pub fn switch_to(&mut self, link: Link) -> Result<(), Fault> {
+    pub(crate) fn switch_to(&mut self, link: Link) -> Result<(), Fault> {
         self.network.activate(&link)?;
         self.link = link;
         Ok(())
@@ -46,7 +46,7 @@ impl Online {
 }
 
 /// Step: all links at once, until the first has an address. Stays up over later tries.
-pub fn up(m: &mut Machine) -> Result<((), String), Fault> {
+pub(crate) fn up(m: &mut Machine) -> Result<((), String), Fault> {
     if m.online.is_none() {
         let report = m.drivers.coldplug(Class::Network)?;
         for (module, error) in &report.failed {
@@ -72,7 +72,7 @@ fn trust(m: &Machine) -> Result<Trust, Fault> {
 }
 
 /// Step: the clock. A wrong clock is no failure by itself: TLS says so when it matters, with the dates.
-pub fn set_clock(m: &mut Machine) -> Result<((), String), Fault> {
+pub(crate) fn set_clock(m: &mut Machine) -> Result<((), String), Fault> {
     let mut clock: Clock = clock::raise_to_floor(m.build.release_epoch, Path::new("/"))?;
     let online = online(m)?;
     let mut servers = m.line.ntp.clone();
@@ -86,6 +86,6 @@ pub fn set_clock(m: &mut Machine) -> Result<((), String), Fault> {
 }
 
 /// The network, for steps that come after it.
-pub fn online(m: &Machine) -> Result<&Online, Fault> {
+pub(crate) fn online(m: &Machine) -> Result<&Online, Fault> {
     m.online.as_ref().ok_or_else(|| Fault::new(Code::Internal, "the network is not up"))
 }

@@ -119,6 +119,7 @@ impl Supervisor {
                 }
             }
             if let Some(signal) = self.asked() {
+                worker.kill();
                 return Happened::Asked(signal);
             }
         }

@@ -26,24 +26,24 @@ const SIGNATURE_LIMIT: u64 = 4096;
 const KEYS_LIMIT: u64 = 64 << 10;
 
 /// The node's config with what belongs to it.
-pub struct Wanted {
-    pub config: NodeConfig,
+pub(crate) struct Wanted {
+    pub(crate) config: NodeConfig,
     /// The file as fetched.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Fetched SSH keys: URL to keys.
-    pub keys: BTreeMap<String, Vec<String>>,
+    pub(crate) keys: BTreeMap<String, Vec<String>>,
     /// The release, when it was fetched.
-    pub release: Option<FetchedRelease>,
+    pub(crate) release: Option<FetchedRelease>,
 }
 
 /// A verified manifest, and where its files are.
-pub struct FetchedRelease {
-    pub manifest: Release,
-    pub url: Url,
+pub(crate) struct FetchedRelease {
+    pub(crate) manifest: Release,
+    pub(crate) url: Url,
 }
 
 /// A config, and where it came from.
-pub struct FetchedConfig {
+pub(crate) struct FetchedConfig {
     config: NodeConfig,
     bytes: Vec<u8>,
     url: Url,
@@ -51,14 +51,14 @@ pub struct FetchedConfig {
 
 impl Wanted {
     /// As `plan()` wants it.
-    pub fn desired(&self) -> Option<Desired<'_>> {
+    pub(crate) fn desired(&self) -> Option<Desired<'_>> {
         let release = self.release.as_ref().map(|release| release.manifest.id.as_str());
         Some(Desired { config: &self.config, release })
     }
 }
 
 /// The config that the node accepted last, from its disk; `None` when there is no disk of ours, or more than one.
-pub fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
+pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
     let mut installed = disks.iter().filter(|disk| matches!(disk.content, Content::Installed(_)));
     let (Some(disk), None) = (installed.next(), installed.next()) else { return Ok(None) };
     let mount = StateMount::mount(&disk.path)?;
@@ -77,7 +77,7 @@ fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {
 }
 
 /// Step: the config, from the first link whose way leads to the server.
-pub fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), Fault> {
+pub(crate) fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), Fault> {
     let no_url = || Fault::new(Code::CmdlineBad, "the kernel argument `tatara.config=URL` is missing");
     let template = m.line.config_url.clone().ok_or_else(no_url)?;
     let mut links = online(m)?.network.links();
@@ -148,7 +148,7 @@ fn check_signature(
 }
 
 /// Step: the release manifest, and the SSH keys that the config points at.
-pub fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(Wanted, String), Fault> {
+pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(Wanted, String), Fault> {
     let FetchedConfig { config, bytes, url } = fetched;
     let online: &Online = online(m)?;
     let client = online.client()?;

@@ -1,7 +1,7 @@
 //! What a disk holds, from its bytes and, if it is ours, from its state partition.
 
 use crate::span::{Medium, get};
-use crate::{bootenv, ext4};
+use crate::{bootenv, ext4, write};
 use tatara_disk::gpt::table::{self, Entry, Table};
 use tatara_disk::probe;
 use tatara_spec::Fault;
@@ -23,6 +23,9 @@ pub(crate) type ReadRecord<'a> = &'a dyn Fn(&Entry) -> Result<Option<InstallReco
 /// Judges a disk. A disk that cannot be read, or whose install cannot be understood, is [`Content::Unreadable`]: it is never taken
 /// for empty or interrupted, so it is never overwritten by mistake.
 pub(crate) fn judge(medium: &Medium<'_>, read_record: ReadRecord<'_>) -> Found {
+    if write::is_marked(medium).unwrap_or(false) {
+        return Found { content: Content::Interrupted, labels: Vec::new() };
+    }
     match table::read(&mut medium.cached(), medium.sector_bytes) {
         Err(error) => {
             let fault =

@@ -14,15 +14,18 @@ const DISK_HEAD_BYTES: u64 = 4 * MIB;
 /// Erased at the end of a disk and at both ends of partitions, in bytes: ZFS keeps labels in the last 512 KiB, RAID in the last 128.
 const EDGE_BYTES: u64 = MIB;
 
-/// Erases the boot sector, then what makes an older install of ours complete, then all signatures: those of the disk, of the
-/// partitions that it has and of those that it will get. Every stage is durable before the next begins.
+/// Stands in place of the boot sector until the partition table is written. No firmware boots it, for it lacks the signature 55 AA,
+/// and no table is believed without it; half-erased signatures and a half-written table need not be understood.
+const MARK: &[u8] = b"tatara: an install of this disk is not complete\n";
+
+/// Marks the disk in place of its boot sector; erases what makes an older install of ours complete, then all signatures: those of
+/// the disk, of the partitions that it has and of those that it will get. Every stage is durable before the next begins.
 pub(crate) fn erase(medium: &Medium<'_>, planned: &[Entry]) -> Result<(), Fault> {
     let failed = || writing("over what the disk held before");
     let old = table::read(&mut medium.cached(), medium.sector_bytes)
         .map_err(because(Code::DiskRead, "cannot read the old partition table"))?;
     let old = old.map(|table| table.partitions).unwrap_or_default();
-    zero(medium, 0, u64::from(medium.sector_bytes)).map_err(failed())?;
-    medium.target.flush().map_err(failed())?;
+    mark(medium).map_err(failed())?;
     for entry in old.iter().chain(planned).filter(|entry| entry.label == STATE.label) {
         zero(medium, entry.first_byte, EDGE_BYTES).map_err(failed())?;
     }
@@ -44,14 +47,29 @@ fn erase_table(medium: &Medium<'_>) -> std::io::Result<()> {
     zero(medium, medium.bytes.saturating_sub(EDGE_BYTES), EDGE_BYTES)?;
     zero(medium, sector, sector)?;
     medium.target.flush()?;
-    zero(medium, 0, DISK_HEAD_BYTES)?;
+    zero(medium, sector, DISK_HEAD_BYTES - sector)?;
     medium.target.flush()
 }
 
-/// Zeros a range as far as it lies on the disk: an old table can say anything.
+/// The first write: from now on the disk is one whose install was cut off, whatever else can still be read on it.
+fn mark(medium: &Medium<'_>) -> std::io::Result<()> {
+    let mut sector = vec![0; medium.sector_bytes as usize];
+    sector[..MARK.len()].copy_from_slice(MARK);
+    put(medium.target, 0, &sector)?;
+    medium.target.flush()
+}
+
+/// Whether an install of this disk was begun and got no further than to its partition table.
+pub(crate) fn is_marked(medium: &Medium<'_>) -> std::io::Result<bool> {
+    let mut sector = vec![0; medium.sector_bytes as usize];
+    get(medium.target, 0, &mut sector)?;
+    Ok(sector.starts_with(MARK))
+}
+
+/// Zeros a range as far as it lies on the disk and behind the mark: an old table can say anything.
 fn zero(medium: &Medium<'_>, offset: u64, bytes: u64) -> std::io::Result<()> {
     let sector = u64::from(medium.sector_bytes);
-    let start = (offset / sector * sector).min(medium.bytes);
+    let start = (offset / sector * sector).clamp(sector, medium.bytes.max(sector));
     let end = offset.saturating_add(bytes).min(medium.bytes) / sector * sector;
     if start >= end { Ok(()) } else { medium.target.zero_range(start, end - start) }
 }

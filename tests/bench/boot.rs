@@ -23,7 +23,7 @@ struct Times {
     initrd: f64,
 }
 
-pub fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) -> Result<()> {
+pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) -> Result<()> {
     let server = Server::start(release, &["console=ttyS0"]);
     let setup = Setup::new(Firmware::Bios, Start::Direct);
     server.publish(&setup.mac(), &NodeYaml::new("bench").text());

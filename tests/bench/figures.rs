@@ -16,19 +16,19 @@ struct Figure {
 
 /// All of them, in order.
 #[derive(Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     list: Vec<Figure>,
 }
 
 impl Figures {
     /// Adds a comparison. `theirs` is the rival's value, or a budget where there is no rival.
-    pub fn add(&mut self, name: &'static str, ours: f64, theirs: f64, unit: &'static str, runs: usize) {
+    pub(crate) fn add(&mut self, name: &'static str, ours: f64, theirs: f64, unit: &'static str, runs: usize) {
         println!("bench: {name}: ours {ours:.3} {unit}, theirs {theirs:.3}, ratio {:.2}", ours / theirs);
         self.list.push(Figure { name, ours, theirs, unit, runs });
     }
 
     /// Markdown.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = "| what | ours | theirs | ratio | unit | runs |\n|---|---|---|---|---|---|\n".to_owned();
         for Figure { name, ours, theirs, unit, runs } in &self.list {
             let digits = if *theirs >= 1000.0 { 0 } else { 2 };
@@ -41,7 +41,7 @@ impl Figures {
     }
 
     /// Writes `result.json` and `table.md`.
-    pub fn write(&self, output: &Path) -> Result<()> {
+    pub(crate) fn write(&self, output: &Path) -> Result<()> {
         let entries = self.list.iter().map(|f| {
             let value = json!({
                 "ours": f.ours, "theirs": f.theirs, "ratio": f.ours / f.theirs, "unit": f.unit, "runs": f.runs,
@@ -55,7 +55,7 @@ impl Figures {
 }
 
 /// The middle one of an odd number of values.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

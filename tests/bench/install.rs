@@ -59,7 +59,7 @@ impl Forms {
     }
 }
 
-pub fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, scratch: &Path) -> Result<()> {
+pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, scratch: &Path) -> Result<()> {
     let forms = Forms::make(release, scratch)?;
     let backing = scratch.join("device");
     std::fs::File::create(&backing).and_then(|file| file.set_len(4 << 30)).context("cannot make the device's file")?;

@@ -14,7 +14,7 @@ const PEER_MIB: f64 = 1024.0;
 const SIZES_MIB: [u32; 7] = [512, 384, 320, 256, 224, 192, 160];
 const DEADLINE: Duration = Duration::from_secs(300);
 
-pub fn measure(figures: &mut Figures) -> Result<()> {
+pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let lowest = SIZES_MIB.into_iter().take_while(|mib| installs(*mib)).last();
     ensure!(lowest.is_some(), "no install with {} MiB", SIZES_MIB[0]);
     figures.add("memory.lowest_mib", lowest.map_or(f64::NAN, f64::from), PEER_MIB, "MiB", 1);

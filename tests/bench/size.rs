@@ -8,7 +8,7 @@ use std::path::Path;
 /// The budget of PID 1 (design.md); no rival has one program that does all of it.
 const INIT_BUDGET: f64 = 5.0 * 1024.0 * 1024.0;
 
-pub fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) -> Result<()> {
+pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) -> Result<()> {
     let ours = bytes(&release.join("initramfs.zst"))?;
     figures.add("initramfs.bytes.initramfs_tools", ours, bytes(&rivals.initramfs_tools)?, "bytes", 1);
     figures.add("initramfs.bytes.dracut", ours, bytes(&rivals.dracut)?, "bytes", 1);

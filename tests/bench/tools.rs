@@ -7,12 +7,12 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Says what is being done.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("bench: {text}");
 }
 
 /// Runs a command to its end; returns the wall seconds.
-pub fn timed(command: &mut Command) -> Result<f64> {
+pub(crate) fn timed(command: &mut Command) -> Result<f64> {
     let begin = Instant::now();
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let seconds = begin.elapsed().as_secs_f64();
@@ -21,25 +21,25 @@ pub fn timed(command: &mut Command) -> Result<f64> {
 }
 
 /// A shell's pipeline, as people type it.
-pub fn shell(script: &str) -> Command {
+pub(crate) fn shell(script: &str) -> Command {
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script]);
     command
 }
 
 /// What is compared with.
-pub struct Rivals {
+pub(crate) struct Rivals {
     /// coreos-installer's binary.
-    pub coreos_installer: PathBuf,
+    pub(crate) coreos_installer: PathBuf,
     /// initramfs-tools' initramfs, MODULES=most, for the release's kernel.
-    pub initramfs_tools: PathBuf,
+    pub(crate) initramfs_tools: PathBuf,
     /// dracut's generic initramfs for the same kernel.
-    pub dracut: PathBuf,
+    pub(crate) dracut: PathBuf,
 }
 
 impl Rivals {
     /// Builds them once; they are kept in the cache.
-    pub fn prepare() -> Result<Self> {
+    pub(crate) fn prepare() -> Result<Self> {
         let dir = support::cache().join("rivals");
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         timed(Command::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends", "bmap-tools"]))?;
@@ -91,7 +91,7 @@ fn timed_output(command: &mut Command) -> Result<String> {
 }
 
 /// Size of a file in bytes.
-pub fn bytes(path: &Path) -> Result<f64> {
+pub(crate) fn bytes(path: &Path) -> Result<f64> {
     #[expect(clippy::cast_precision_loss, reason = "files here are far below 2^52 bytes")]
     let bytes = fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?.len() as f64;
     Ok(bytes)

@@ -49,6 +49,12 @@ impl Worker {
         self.child.id()
     }
 
+    /// Ends it at once, so that what it has mounted can be unmounted. Its end is collected like any other.
+    pub(super) fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+    }
+
     /// Where its lines come from; `None` when it has closed the pipe.
     pub(super) fn lines(&self) -> Option<BorrowedFd<'_>> {
         self.stderr.as_ref().map(AsFd::as_fd)
