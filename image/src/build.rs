@@ -16,6 +16,8 @@ pub mod progress;
 mod release;
 mod rootfs;
 mod sign;
+#[cfg(test)]
+mod tests;
 pub mod usb;
 mod var;
 pub mod verify;

@@ -2,6 +2,12 @@
 //!
 //! Needs qemu-system-x86 and grub-pc-bin, grub-efi-amd64-bin, grub-common; gdisk for the table.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy exempts test functions, not their helpers"
+)]
+
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -62,7 +62,6 @@ const NODE: &[&str] = &[
     "conntrack",
     "containerd",
     "containernetworking-plugins",
-    "cri-tools",
     "ebtables",
     "ethtool",
     "etcd-client",

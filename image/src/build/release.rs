@@ -150,7 +150,11 @@ mod tests {
             staging.publish().unwrap();
             assert_eq!(fs::read_to_string(output.join(MANIFEST)).unwrap(), round);
         }
-        assert_eq!(files(output.parent().unwrap()).unwrap(), [output.clone()], "nothing is left over");
+        assert_eq!(
+            files(output.parent().unwrap()).unwrap(),
+            std::slice::from_ref(&output),
+            "nothing is left over"
+        );
         let other = work.path().join("documents");
         fs::create_dir(&other).unwrap();
         write(&other.join("letter"), b"dear").unwrap();

@@ -9,12 +9,14 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// State of package tools, which the node does not run: caches, debconf's and ucf's memory, systemd's notes about `enable`.
+/// State of package tools, which the node does not run: caches, memories of what was configured, systemd's notes about `enable`.
 const SKIPPED: &[&str] = &[
     "/var/cache/apt",
     "/var/cache/debconf",
     "/var/cache/ldconfig",
     "/var/lib/apt",
+    "/var/lib/pam",
+    "/var/lib/shells.state",
     "/var/lib/systemd/deb-systemd-helper-enabled",
     "/var/lib/systemd/deb-systemd-helper-masked",
     "/var/lib/systemd/deb-systemd-user-helper-enabled",

@@ -1,0 +1,130 @@
+//! Whole builds from a tiny root: the kernel has every module built in, so that no real modules are needed.
+
+use super::{Options, kernel_config, modules, run, sign, usb, verify};
+use clap::Parser as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+}
+
+const KERNEL: &str = "6.12.0-test";
+
+/// A directory with a root, programs and a key.
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { directory: tempfile::tempdir().unwrap() };
+        let config: String = kernel_config::REQUIREMENTS
+            .iter()
+            .map(|needed| format!("CONFIG_{}={}\n", needed.option, needed.allowed[0]))
+            .collect();
+        let builtin: String = modules::groups()
+            .unwrap()
+            .iter()
+            .flat_map(|group| &group.modules)
+            .map(|module| format!("kernel/{module}.ko\n"))
+            .collect();
+        bench.file("root/boot/config-6.12.0-test", &config);
+        bench.file("root/boot/vmlinuz-6.12.0-test", "a kernel");
+        bench.file("root/usr/lib/modules/6.12.0-test/modules.builtin", &builtin);
+        for table in ["modules.dep", "modules.alias", "modules.softdep"] {
+            bench.file(&format!("root/usr/lib/modules/6.12.0-test/{table}"), "");
+        }
+        bench.file("root/usr/sbin/init", "the next init");
+        bench.file("root/var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nVersion: 1\n");
+        bench.file("init", "PID 1");
+        bench.file("node", "the node's command");
+        sign::Signer::kept_in(bench.directory.path()).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn options(&self, output: &str) -> Options {
+        let option = |name: &str, path: &str| [name.to_owned(), self.path(path).display().to_string()];
+        let mut arguments =
+            vec!["build".to_owned(), "--epoch=1750000000".into(), "--args=tatara.refresh".into()];
+        for (name, path) in [
+            ("--output", output),
+            ("--rootfs", "root"),
+            ("--init", "init"),
+            ("--node", "node"),
+            ("--sign-key", "release.key"),
+        ] {
+            arguments.extend(option(name, path));
+        }
+        Cli::try_parse_from(arguments).unwrap().options
+    }
+
+    fn key(&self) -> String {
+        sign::read_public(&self.path("release.pub")).unwrap()
+    }
+}
+
+fn bytes(directory: &Path, name: &str) -> Vec<u8> {
+    fs::read(directory.join(name)).unwrap()
+}
+
+#[test]
+fn two_builds_are_the_same_and_a_changed_file_is_found() {
+    let bench = Bench::new();
+    let release = run(&bench.options("one")).unwrap();
+    let again = run(&bench.options("two")).unwrap();
+    assert_eq!(release, again);
+    assert_eq!(release.kernel_version, KERNEL);
+    assert_eq!(release.packages["a"], "1");
+    let (one, two) = (bench.path("one"), bench.path("two"));
+    for name in release.artifacts.keys().map(String::as_str).chain(["release.json", "boot.ipxe", usb::FILE]) {
+        assert!(bytes(&one, name) == bytes(&two, name), "{name} differs");
+    }
+    assert!(
+        String::from_utf8(bytes(&one, "boot.ipxe")).unwrap().contains("set tatara-args tatara.refresh\n")
+    );
+
+    assert_eq!(verify::check(&one, &bench.key()).unwrap(), release);
+    for name in ["vmlinuz", usb::FILE] {
+        let original = bytes(&one, name);
+        let mut changed = original.clone();
+        changed[5] ^= 1;
+        fs::write(one.join(name), changed).unwrap();
+        let error = format!("{:#}", verify::check(&one, &bench.key()).unwrap_err());
+        assert!(error.contains(name), "{error}");
+        fs::write(one.join(name), original).unwrap();
+    }
+    let other = tempfile::tempdir().unwrap();
+    let key = sign::Signer::kept_in(other.path()).unwrap().public();
+    assert!(verify::check(&one, &key).is_err(), "another key's signature was taken");
+}
+
+#[test]
+fn a_kernel_without_an_option_is_refused_and_nothing_is_written() {
+    let bench = Bench::new();
+    bench.file("root/boot/config-6.12.0-test", "CONFIG_MODULES=y\n");
+    let error = format!("{:#}", run(&bench.options("out")).unwrap_err());
+    assert!(error.contains("CONFIG_NO_HZ_FULL=n, needed y"), "{error}");
+    assert!(error.contains("CONFIG_EROFS_FS=n"), "{error}");
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn a_missing_program_is_named_before_anything_is_made() {
+    let bench = Bench::new();
+    fs::remove_file(bench.path("node")).unwrap();
+    let error = run(&bench.options("out")).unwrap_err().to_string();
+    assert!(error.contains("give --node FILE"), "{error}");
+}
