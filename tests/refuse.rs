@@ -52,7 +52,8 @@ fn checked(config: &str) -> String {
     let output = std::process::Command::new(support::tool()).args(["config", "check"]).arg(&path).output();
     let output = output.expect("tatara config check");
     assert_eq!(output.status.code(), Some(1), "config check took it");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let prefix = format!("{}:", path.display());
     let line = text.lines().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned));
     line.unwrap_or_else(|| panic!("no line of the file in `{text}`"))
@@ -145,5 +146,6 @@ fn payload_with_one_bit_flipped() {
     // The operator uploads the release again; the machine goes on by itself.
     server.restore("root.erofs.zst");
     guest.expect("step=record state=ok", REFUSED);
-    guest.findings(REFUSED);
+    let found = guest.findings(REFUSED);
+    assert_eq!(found["texts"]["/etc/hostname"], "node-1");
 }

@@ -12,10 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tatara-disk", &["tatara-spec"]),
     ("tatara-installer", &["tatara-spec", "tatara-disk", "tatara-sys"]),
     ("tatara-firstboot", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer"]),
-    (
-        "tatara-init",
-        &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer", "tatara-firstboot"],
-    ),
+    ("tatara-init", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer", "tatara-firstboot"]),
     ("tatara", &["tatara-spec", "tatara-disk", "tatara-installer"]),
     ("tatara-checker", &[]),
     ("tatara-tests", &["tatara", "tatara-spec"]),

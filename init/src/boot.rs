@@ -103,6 +103,11 @@ fn in_words(plan: &Plan) -> String {
 
 /// The disk that the plan names; the plan names only disks that it was given.
 fn find<'a>(disks: &'a [Disk], target: &Target) -> Result<&'a Disk, Fault> {
-    let gone = || Fault::new(Code::Internal, format!("the plan names {}, which is no disk of this machine", target.disk));
+    let gone = || {
+        Fault::new(
+            Code::Internal,
+            format!("the plan names {}, which is no disk of this machine", target.disk),
+        )
+    };
     disks.iter().find(|disk| disk.path == target.disk).ok_or_else(gone)
 }

@@ -67,7 +67,8 @@ pub(crate) fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<
         return m.step(Step::Kexec, |m| load_kernel(m, target, &args, &format!("for {}", missing.join(" "))));
     }
     // Said once, on the node: a second kexec would be no better than the first.
-    let mut degraded: Vec<String> = missing.iter().map(|arg| format!("the kernel runs without {arg}")).collect();
+    let mut degraded: Vec<String> =
+        missing.iter().map(|arg| format!("the kernel runs without {arg}")).collect();
     let state = m.step(Step::Root, |m| mount_root(m, target))?;
     let release = tatara_sys::module::kernel_release();
     if !install::has_modules(Path::new(SYSROOT), &release) {
@@ -121,7 +122,12 @@ fn leave_root() -> Result<(), Fault> {
     Ok(())
 }
 
-fn load_kernel(m: &mut Machine, target: &Target, args: &[String], why: &str) -> Result<(Exit, String), Fault> {
+fn load_kernel(
+    m: &mut Machine,
+    target: &Target,
+    args: &[String],
+    why: &str,
+) -> Result<(Exit, String), Fault> {
     let handover = bootenv::read_slot_kernel(&target.disk, target.slot)?;
     let line = install::kexec_line(target.slot, args);
     tatara_sys::kexec::load(&handover.kernel, &handover.initramfs, &line)
@@ -148,7 +154,8 @@ fn mount_root(m: &mut Machine, target: &Target) -> Result<(StateMount, String), 
 
 fn text(path: &str) -> Result<String, Fault> {
     let path = Path::new(SYSROOT).join(path);
-    fs::read_to_string(&path).map_err(|e| Fault::caused(Code::Render, format!("cannot read {}", path.display()), e))
+    fs::read_to_string(&path)
+        .map_err(|e| Fault::caused(Code::Render, format!("cannot read {}", path.display()), e))
 }
 
 fn render_files(wanted: &Wanted) -> Result<((), String), Fault> {
@@ -172,7 +179,12 @@ fn render_files(wanted: &Wanted) -> Result<((), String), Fault> {
 }
 
 /// What `tatara-node` shows: how this boot came about.
-fn leave_records(m: &Machine, target: &Target, state: &StateMount, degraded: Vec<String>) -> Result<(), Fault> {
+fn leave_records(
+    m: &Machine,
+    target: &Target,
+    state: &StateMount,
+    degraded: Vec<String>,
+) -> Result<(), Fault> {
     let record = state.record()?;
     let slot = record.as_ref().and_then(|record| record.slots.get(&target.slot));
     let record = BootRecord {

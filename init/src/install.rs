@@ -33,10 +33,9 @@ struct Download {
 
 impl Source for Download {
     fn open(&self, name: &str, artifact: &Artifact) -> Result<Box<dyn Read + Send + '_>, Fault> {
-        let url = self
-            .base
-            .join(name)
-            .map_err(|e| Fault::caused(Code::UrlBad, format!("`{name}` makes no URL with {}", self.base), e))?;
+        let url = self.base.join(name).map_err(|e| {
+            Fault::caused(Code::UrlBad, format!("`{name}` makes no URL with {}", self.base), e)
+        })?;
         let wanted = fetch::Artifact {
             url: url.into(),
             what: name.to_owned(),
@@ -56,12 +55,21 @@ fn retry(reporter: &Reporter, attempt: &Attempt) -> Verdict {
     }
     let Attempt { fault, received, wait, .. } = attempt;
     let seconds = wait.as_secs_f64().ceil();
-    reporter.info(&format!("{}: {}; {received} bytes so far, again in {seconds} s", fault.code, fault.chain()));
+    reporter.info(&format!(
+        "{}: {}; {received} bytes so far, again in {seconds} s",
+        fault.code,
+        fault.chain()
+    ));
     Verdict::Retry
 }
 
 /// Install or reinstall.
-pub(crate) fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+pub(crate) fn whole_disk(
+    m: &mut Machine,
+    wanted: &Wanted,
+    disk: &Disk,
+    target: &Target,
+) -> Result<(), Fault> {
     let mut job = job(m, wanted, disk, target)?;
     job.state_files.push(machine_id()?);
     let done = install::run(&job, &download(m, wanted)?, m)?;
@@ -69,7 +77,12 @@ pub(crate) fn whole_disk(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: 
 }
 
 /// Upgrade.
-pub(crate) fn other_slot(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+pub(crate) fn other_slot(
+    m: &mut Machine,
+    wanted: &Wanted,
+    disk: &Disk,
+    target: &Target,
+) -> Result<(), Fault> {
     let job = job(m, wanted, disk, target)?;
     let done = install::upgrade(&job, &download(m, wanted)?, m)?;
     finish(m, &done)

@@ -60,7 +60,8 @@ impl Machine {
         let build = fs::read(BUILD)
             .map_err(|e| Fault::caused(Code::Internal, format!("cannot read {BUILD}"), e))
             .and_then(|bytes| {
-                serde_json::from_slice(&bytes).map_err(|e| Fault::caused(Code::Internal, format!("{BUILD} is wrong"), e))
+                serde_json::from_slice(&bytes)
+                    .map_err(|e| Fault::caused(Code::Internal, format!("{BUILD} is wrong"), e))
             })?;
         let modules = Path::new("/lib/modules").join(tatara_sys::module::kernel_release());
         Ok(Self {
@@ -100,7 +101,8 @@ impl Machine {
             .map_err(|e| Fault::caused(Code::Sys, "cannot read /proc/cmdline", e))?;
         self.line = cmdline::parse(&text)?;
         let built_in = fs::read_to_string(KEYS).unwrap_or_default();
-        self.keys = built_in.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
+        self.keys =
+            built_in.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
         self.keys.extend(self.line.keys.iter().cloned());
         Ok(((), format!("origin={:?}", self.line.request.origin).to_lowercase()))
     }
@@ -174,7 +176,8 @@ impl Machine {
 
 /// A value as JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec_pretty(value).map_err(|e| Fault::caused(Code::Internal, "a record cannot be written as JSON", e))
+    serde_json::to_vec_pretty(value)
+        .map_err(|e| Fault::caused(Code::Internal, "a record cannot be written as JSON", e))
 }
 
 /// Writes a file below /run/tatara.

@@ -62,7 +62,8 @@ pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
     let mut installed = disks.iter().filter(|disk| matches!(disk.content, Content::Installed(_)));
     let (Some(disk), None) = (installed.next(), installed.next()) else { return Ok(None) };
     let mount = StateMount::mount(&disk.path)?;
-    let missing = || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
+    let missing =
+        || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
     let bytes = mount.read(state::CONFIG, CONFIG_LIMIT)?.ok_or_else(missing)?;
     let keys = match mount.read(state::KEYS, MANIFEST_LIMIT)? {
         Some(json) => serde_json::from_slice(&json)
@@ -123,7 +124,12 @@ fn parse_url(text: &str) -> Result<Url, Fault> {
 
 fn placeholders(link: &Link) -> Placeholders {
     let dmi = tatara_sys::dmi::read(Path::new("/sys"));
-    Placeholders { mac: Some(link.mac.clone()), uuid: dmi.uuid, serial: dmi.serial, hostname: link.hostname.clone() }
+    Placeholders {
+        mac: Some(link.mac.clone()),
+        uuid: dmi.uuid,
+        serial: dmi.serial,
+        hostname: link.hostname.clone(),
+    }
 }
 
 fn check_signature(
@@ -153,9 +159,9 @@ pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(
     let online: &Online = online(m)?;
     let client = online.client()?;
     let reference = &config.install.release;
-    let url = url
-        .join(&reference.url)
-        .map_err(|e| Fault::caused(Code::UrlBad, format!("install.release.url `{}` is not a URL", reference.url), e))?;
+    let url = url.join(&reference.url).map_err(|e| {
+        Fault::caused(Code::UrlBad, format!("install.release.url `{}` is not a URL", reference.url), e)
+    })?;
     // The config is genuine by now: a key that it names is the one that counts.
     let signers = reference.key.as_ref().map_or_else(|| m.keys.clone(), |key| vec![key.clone()]);
     let authenticity = if signers.is_empty() { Authenticity::Connection } else { Authenticity::Content };

@@ -31,7 +31,8 @@ pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) ->
     installed.expect("step=bless state=ok", DEADLINE);
     let cmdline = installed.console().all("Kernel command line: ");
     let own_args = cmdline.last().and_then(|(_, line)| line.split_once("Kernel command line: "));
-    let own_args = own_args.map(|(_, args)| args.to_owned()).context("the node's kernel did not print its arguments")?;
+    let own_args =
+        own_args.map(|(_, args)| args.to_owned()).context("the node's kernel did not print its arguments")?;
     drop(installed);
 
     let theirs = "root=PARTLABEL=tatara-root-a rootfstype=erofs ro console=ttyS0 panic=10";

@@ -22,14 +22,22 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Adds a comparison. `theirs` is the rival's value, or a budget where there is no rival.
-    pub(crate) fn add(&mut self, name: &'static str, ours: f64, theirs: f64, unit: &'static str, runs: usize) {
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        ours: f64,
+        theirs: f64,
+        unit: &'static str,
+        runs: usize,
+    ) {
         println!("bench: {name}: ours {ours:.3} {unit}, theirs {theirs:.3}, ratio {:.2}", ours / theirs);
         self.list.push(Figure { name, ours, theirs, unit, runs });
     }
 
     /// Markdown.
     pub(crate) fn table(&self) -> String {
-        let mut text = "| what | ours | theirs | ratio | unit | runs |\n|---|---|---|---|---|---|\n".to_owned();
+        let mut text =
+            "| what | ours | theirs | ratio | unit | runs |\n|---|---|---|---|---|---|\n".to_owned();
         for Figure { name, ours, theirs, unit, runs } in &self.list {
             let digits = if *theirs >= 1000.0 { 0 } else { 2 };
             text.push_str(&format!(
@@ -49,7 +57,8 @@ impl Figures {
             (f.name.to_owned(), value)
         });
         let object: Value = Value::Object(entries.collect());
-        fs::write(output.join("result.json"), serde_json::to_string_pretty(&object)?).context("cannot write result.json")?;
+        fs::write(output.join("result.json"), serde_json::to_string_pretty(&object)?)
+            .context("cannot write result.json")?;
         fs::write(output.join("table.md"), self.table()).context("cannot write table.md")
     }
 }

@@ -14,7 +14,8 @@ struct Loop(String);
 
 impl Loop {
     fn attach(file: &Path) -> Result<Self> {
-        let output = Command::new("losetup").args(["--find", "--show"]).arg(file).output().context("losetup")?;
+        let output =
+            Command::new("losetup").args(["--find", "--show"]).arg(file).output().context("losetup")?;
         anyhow::ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
         Ok(Self(String::from_utf8_lossy(&output.stdout).trim().to_owned()))
     }
@@ -62,7 +63,9 @@ impl Forms {
 pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, scratch: &Path) -> Result<()> {
     let forms = Forms::make(release, scratch)?;
     let backing = scratch.join("device");
-    std::fs::File::create(&backing).and_then(|file| file.set_len(4 << 30)).context("cannot make the device's file")?;
+    std::fs::File::create(&backing)
+        .and_then(|file| file.set_len(4 << 30))
+        .context("cannot make the device's file")?;
     let device = Loop::attach(&backing)?;
     let tool = support::tool();
     let ours = || {
@@ -73,10 +76,19 @@ pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, sc
     let (zst, dev) = (forms.zst.display().to_string(), device.0.as_str());
     let coreos = rivals.coreos_installer.display();
     let candidates = [
-        ("install.coreos_installer", format!("{coreos} install --offline --insecure --image-file {zst} {dev}")),
+        (
+            "install.coreos_installer",
+            format!("{coreos} install --offline --insecure --image-file {zst} {dev}"),
+        ),
         ("install.bmaptool", format!("bmaptool -q copy --bmap {} {zst} {dev}", forms.bmap.display())),
-        ("install.zstdcat_dd_direct", format!("zstdcat {zst} | dd of={dev} bs=4M iflag=fullblock oflag=direct status=none")),
-        ("install.zstdcat_dd_fsync", format!("zstdcat {zst} | dd of={dev} bs=4M iflag=fullblock conv=fsync status=none")),
+        (
+            "install.zstdcat_dd_direct",
+            format!("zstdcat {zst} | dd of={dev} bs=4M iflag=fullblock oflag=direct status=none"),
+        ),
+        (
+            "install.zstdcat_dd_fsync",
+            format!("zstdcat {zst} | dd of={dev} bs=4M iflag=fullblock conv=fsync status=none"),
+        ),
         ("install.qemu_img", format!("qemu-img convert -n -O raw {} {dev}", forms.qcow2.display())),
         ("install.zstd_decompress", format!("zstd -q -d -c {zst} > /dev/null")),
     ];

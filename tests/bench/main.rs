@@ -18,7 +18,9 @@ fn main() -> Result<()> {
     let release = support::release::debian();
     let mut figures = Figures::default();
 
-    tools::say("rivals: initramfs-tools and dracut in a Debian root of their own, coreos-installer from crates.io");
+    tools::say(
+        "rivals: initramfs-tools and dracut in a Debian root of their own, coreos-installer from crates.io",
+    );
     let rivals = tools::Rivals::prepare()?;
     tools::say("sizes");
     size::measure(&mut figures, &release, &rivals)?;

@@ -42,16 +42,34 @@ impl Rivals {
     pub(crate) fn prepare() -> Result<Self> {
         let dir = support::cache().join("rivals");
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        timed(Command::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends", "bmap-tools"]))?;
+        timed(Command::new("apt-get").args([
+            "install",
+            "-qq",
+            "-y",
+            "--no-install-recommends",
+            "bmap-tools",
+        ]))?;
         let this = Self {
             coreos_installer: dir.join("bin/coreos-installer"),
             initramfs_tools: dir.join("initramfs-tools.img"),
             dracut: dir.join("dracut.img"),
         };
         if !this.coreos_installer.exists() {
-            let packages = ["install", "-qq", "-y", "--no-install-recommends", "libssl-dev", "libzstd-dev", "pkg-config"];
+            let packages = [
+                "install",
+                "-qq",
+                "-y",
+                "--no-install-recommends",
+                "libssl-dev",
+                "libzstd-dev",
+                "pkg-config",
+            ];
             timed(Command::new("apt-get").args(packages))?;
-            timed(Command::new("cargo").args(["install", "--locked", "--quiet", "coreos-installer", "--root"]).arg(&dir))?;
+            timed(
+                Command::new("cargo")
+                    .args(["install", "--locked", "--quiet", "coreos-installer", "--root"])
+                    .arg(&dir),
+            )?;
         }
         if !(this.initramfs_tools.exists() && this.dracut.exists()) {
             this.build_initramfs(&dir)?;
@@ -93,6 +111,7 @@ fn timed_output(command: &mut Command) -> Result<String> {
 /// Size of a file in bytes.
 pub(crate) fn bytes(path: &Path) -> Result<f64> {
     #[expect(clippy::cast_precision_loss, reason = "files here are far below 2^52 bytes")]
-    let bytes = fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?.len() as f64;
+    let bytes =
+        fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?.len() as f64;
     Ok(bytes)
 }

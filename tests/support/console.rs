@@ -1,6 +1,6 @@
 //! What a machine prints on its serial console, line by line, and waiting for it.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -302,7 +302,9 @@ impl Guest {
         let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp"))?;
         let stats = monitor.execute("query-blockstats", &serde_json::json!({}))?;
         let disks = stats.as_array().into_iter().flatten();
-        let written = disks.filter(|disk| disk["device"] == "disk0").filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
+        let written = disks
+            .filter(|disk| disk["device"] == "disk0")
+            .filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
         Ok(written.sum())
     }
 

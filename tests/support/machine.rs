@@ -12,7 +12,7 @@ use tatara::vm::{Boot, Disk, Firmware, Forward, Machine, NicModel, Qmp, firmware
 /// # Panics
 /// When QEMU or firmware is not installed, or a start other than from the disk has no server.
 #[must_use]
-pub fn start(setup: &Setup, server: Option<&Server>) -> Child {
+pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     let mut machine = Machine::new(setup.firmware, boot(setup, server));
     machine.memory_mib = setup.memory_mib;
     machine.no_reboot = true;

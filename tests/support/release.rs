@@ -50,7 +50,8 @@ fn kernel_of(release: &Path, donor: &Path) -> String {
     let manifest = tatara_spec::release::Release::parse(&manifest).expect("the release's manifest");
     fs::create_dir_all(donor).expect("a directory");
     let roots = fs::read_dir(cache()).expect("the cache").flatten().map(|entry| entry.path());
-    let root = roots.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("root-")));
+    let root =
+        roots.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("root-")));
     let archive = root.filter(|path| path.to_string_lossy().contains(".tar")).max_by_key(|path| {
         fs::metadata(path).and_then(|about| about.modified()).expect("the cached root's date")
     });
@@ -118,7 +119,9 @@ fn fingerprint(inputs: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
     let files = inputs.iter().map(|name| appliance(name)).chain([tool()]);
     for file in files {
-        fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}; run `make test`", file.display())).hash(&mut hasher);
+        fs::read(&file)
+            .unwrap_or_else(|e| panic!("{}: {e}; run `make test`", file.display()))
+            .hash(&mut hasher);
     }
     hasher.finish()
 }

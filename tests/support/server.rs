@@ -54,12 +54,21 @@ impl Server {
             symlink(release.join(name), www.join(name)).expect("a link");
         }
         let mut command = Command::new(tool());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--name", "10.0.2.2"]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--name",
+            "10.0.2.2",
+        ]);
         command.arg("--state").arg(dir.path().join("state"));
         for arg in kernel_args {
             command.arg("--kernel-arg").arg(arg);
         }
-        let child = command.arg(&www).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn();
+        let child =
+            command.arg(&www).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn();
         Self::wait(child.expect("tatara serve"), dir, release.to_owned())
     }
 
@@ -76,7 +85,15 @@ impl Server {
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Self { child, dir, https_port: port(&ready, "https"), http_port: port(&ready, "http"), pin, log, release }
+        Self {
+            child,
+            dir,
+            https_port: port(&ready, "https"),
+            http_port: port(&ready, "http"),
+            pin,
+            log,
+            release,
+        }
     }
 
     /// The served directory.
@@ -138,7 +155,10 @@ impl Server {
     /// The kernel arguments that point a machine in QEMU here.
     #[must_use]
     pub fn kernel_args(&self) -> String {
-        format!("tatara.config=https://10.0.2.2:{}/nodes/${{mac}}.yaml tatara.ca={}", self.https_port, self.pin)
+        format!(
+            "tatara.config=https://10.0.2.2:{}/nodes/${{mac}}.yaml tatara.ca={}",
+            self.https_port, self.pin
+        )
     }
 
     /// The access log so far.
