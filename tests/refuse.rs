@@ -68,12 +68,12 @@ fn config_refused(config: String, code: &str, position: &str) {
 
 #[test]
 fn unknown_key() {
-    config_refused(good().with("nework: {}\n").text(), "E-CONFIG-INVALID", "9:1:");
+    config_refused(good().with("nework: {}\n").text(), "E-CONFIG-INVALID", "10:1:");
 }
 
 #[test]
 fn wrong_type() {
-    config_refused(good().with("users: [{name: alice, sudo: maybe}]\n").text(), "E-CONFIG-INVALID", "9:29:");
+    config_refused(good().with("users: [{name: alice, sudo: maybe}]\n").text(), "E-CONFIG-INVALID", "10:29:");
 }
 
 #[test]

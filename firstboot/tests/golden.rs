@@ -132,6 +132,18 @@ fn a_file_that_is_made_anyway_cannot_be_replaced() {
 }
 
 #[test]
+fn a_file_cannot_be_a_directory_too() {
+    let mut config = config(&fs::read_to_string(golden().join("minimal/config.yaml")).unwrap());
+    let entry = |path: &str| FileEntry { path: path.into(), content: String::new(), mode: None };
+    config.files = vec![entry("/etc/a"), entry("/etc/a-b"), entry("/etc/a/b")];
+    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
+    let input =
+        Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let message = render(&input).unwrap_err().chain();
+    assert!(message.starts_with("files: /etc/a/b cannot be below /etc/a,"), "{message}");
+}
+
+#[test]
 fn an_account_of_the_root_cannot_be_taken() {
     let mut config = config(&fs::read_to_string(golden().join("users/config.yaml")).unwrap());
     let (cpu, keys) = (cpu_plan(&config), fetched_keys());

@@ -19,6 +19,9 @@ pub(crate) fn worker() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(fault) = enter::clean_up() {
+        machine.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+    }
     loop {
         match boot(&mut machine) {
             Ok(exit) => return exit.code(),
@@ -35,6 +38,7 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     let wanted = if let Some(wanted) = boots_alone(m, &disks) {
         wanted
     } else {
+        m.load_late_drivers()?;
         m.step(Step::Network, network::up)?;
         m.step(Step::Clock, network::set_clock)?;
         let config = m.step(Step::Config, wanted::fetch_config)?;
@@ -53,7 +57,7 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
             install::hand_over(m, &wanted, &target)
         }
         Plan::Boot(target) => {
-            install::accept(m, &wanted, find(&disks, &target)?, &target)?;
+            let wanted = install::accept(m, wanted, find(&disks, &target)?, &target)?;
             enter::node(m, &wanted, &target)
         }
         Plan::Refuse(fault) => Err(fault),
@@ -62,7 +66,12 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
 
 /// What the disk can boot with, without asking anybody; `None` when config and release must be fetched first.
 fn boots_alone(m: &Machine, disks: &[Disk]) -> Option<Wanted> {
-    let accepted = wanted::accepted(disks).unwrap_or_else(|fault| {
+    // Also what has become impossible, say since CPUs were taken out: a newer config may be right.
+    let usable = |wanted: Option<Wanted>| match wanted {
+        Some(wanted) => enter::rehearse(m, &wanted).map(|()| Some(wanted)),
+        None => Ok(None),
+    };
+    let accepted = wanted::accepted(disks).and_then(usable).unwrap_or_else(|fault| {
         m.reporter.info(&format!("{}: {}; fetching it anew", fault.code, fault.chain()));
         None
     });
@@ -76,11 +85,14 @@ fn boots_alone(m: &Machine, disks: &[Disk]) -> Option<Wanted> {
     }
 }
 
-/// Asks `plan()`, and prints its answer, the reason, and what will happen to each disk.
+/// Asks `plan()`, refuses what can be refused, and prints the answer, its reason, and what will happen to each disk.
 fn decide(m: &mut Machine, wanted: &Wanted, disks: &[Disk]) -> Result<(Plan, String), Fault> {
     let plan = plan::plan(wanted.desired(), disks, &m.line.request);
     if let Plan::Refuse(fault) = plan {
         return Err(fault);
+    }
+    if wanted.release.is_some() {
+        enter::rehearse(m, wanted)?;
     }
     for line in plan::wipe_plan(&plan, disks, &wanted.config.install.disk) {
         m.reporter.info(&line);

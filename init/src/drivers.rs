@@ -13,7 +13,7 @@ pub use class::Class;
 use index::Index;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tatara_spec::{Code, Fault};
 use tatara_sys::module;
@@ -45,7 +45,16 @@ pub enum Waited {
     Deadline,
 }
 
-/// The drivers of the running kernel.
+/// How far loading a module has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// A thread is at it.
+    Running,
+    /// The kernel has it, or refused it.
+    Ended,
+}
+
+/// The drivers of the running kernel; several threads may load at once.
 #[derive(Debug)]
 pub struct Drivers {
     modules_dir: PathBuf,
@@ -56,7 +65,9 @@ pub struct Drivers {
     /// `modprobe.blacklist=` and `module_blacklist=` of the kernel command line: not loaded for a device.
     blacklist: HashSet<String>,
     /// Modules that have been tried; none is tried twice.
-    tried: Mutex<HashSet<usize>>,
+    tried: Mutex<HashMap<usize, Trial>>,
+    /// Told when a trial has ended.
+    ended: Condvar,
     /// Modaliases that have been looked up.
     seen: Mutex<HashSet<String>>,
     events: OnceLock<UeventSocket>,
@@ -85,6 +96,7 @@ impl Drivers {
             parameters,
             blacklist,
             tried: Mutex::default(),
+            ended: Condvar::new(),
             seen: Mutex::default(),
             events: OnceLock::new(),
         })
@@ -215,25 +227,51 @@ impl Drivers {
         self.index.module(module).is_some_and(|module| self.blacklist.contains(&module.name))
     }
 
-    /// Whether the kernel has it: a loaded module has a state, one that is built in has none.
+    /// Whether the kernel has it and its start is over (Documentation/ABI/testing/sysfs-module); one that is built in has no state.
     fn is_loaded(&self, name: &str) -> bool {
-        self.sys.join("module").join(name).join("initstate").exists()
+        let state = self.sys.join("module").join(name).join("initstate");
+        std::fs::read(state).is_ok_and(|state| state.starts_with(b"live"))
+    }
+
+    /// Claims a module for this thread, or tells that it was tried before. While another thread is at it, this one waits: what
+    /// it loads next may need the module.
+    fn claim(&self, number: usize) -> bool {
+        let mut tried = lock(&self.tried);
+        loop {
+            match tried.get(&number) {
+                Some(Trial::Ended) => return false,
+                Some(Trial::Running) => {
+                    tried = self.ended.wait(tried).unwrap_or_else(PoisonError::into_inner);
+                }
+                None => {
+                    tried.insert(number, Trial::Running);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Ends what [`Drivers::claim`] began.
+    fn release(&self, number: usize) {
+        lock(&self.tried).insert(number, Trial::Ended);
+        self.ended.notify_all();
     }
 
     fn load_all(&self, wanted: &[usize]) -> Report {
-        let skip = |number: usize| {
-            lock(&self.tried).contains(&number)
-                || self.index.module(number).is_some_and(|module| self.is_loaded(&module.name))
+        let skip = |number: usize| match lock(&self.tried).get(&number).copied() {
+            Some(trial) => trial == Trial::Ended,
+            None => self.index.module(number).is_some_and(|module| self.is_loaded(&module.name)),
         };
         let jobs = self.index.plan(wanted, &skip);
         let report = Mutex::new(Report::default());
         load::run_all(&jobs, &|number| {
             let Some(module) = self.index.module(number) else { return };
-            if !lock(&self.tried).insert(number) {
+            if !self.claim(number) {
                 return;
             }
             let parameters = self.parameters.get(&module.name).map_or("", String::as_str);
             let result = module::load(&self.modules_dir.join(&module.file), parameters);
+            self.release(number);
             let mut report = lock(&report);
             match result {
                 Ok(module::Loaded::New) => report.loaded.push(module.name.clone()),

@@ -3,7 +3,7 @@
 use crate::enter::{self, Exit};
 use crate::machine::{Machine, json};
 use crate::network::online;
-use crate::wanted::{FetchedRelease, Wanted};
+use crate::wanted::{self, FetchedRelease, Wanted};
 use reqwest::Url;
 use std::io::Read;
 use std::path::Path;
@@ -104,22 +104,29 @@ pub(crate) fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Re
     }
 }
 
-/// On a boot without an install: a config that is newer than the accepted one is accepted.
-pub(crate) fn accept(m: &mut Machine, wanted: &Wanted, disk: &Disk, target: &Target) -> Result<(), Fault> {
+/// On a boot without an install: a config that was fetched is accepted. Gives what the node is to boot with.
+pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Target) -> Result<Wanted, Fault> {
     // Only a config that was just fetched comes with a release.
-    let (Some(_), Content::Installed(installed)) = (&wanted.release, &disk.content) else { return Ok(()) };
+    let (Some(_), Content::Installed(installed)) = (&wanted.release, &disk.content) else {
+        return Ok(wanted);
+    };
+    if wanted.config.install.generation < installed.record.generation {
+        // An older file, of which `plan()` says that nothing is changed: the node boots with the accepted one.
+        return wanted::accepted_on(disk);
+    }
+    // Before the first write: a config whose arguments are impossible here must not become the accepted one.
+    let args = enter::node_args(m, &wanted)?;
     let mount = StateMount::mount(&disk.path)?;
     mount.writable()?;
-    for file in state_files(wanted)? {
+    for file in state_files(&wanted)? {
         mount.write(&file)?;
     }
     let record = InstallRecord { serial: wanted.config.metadata.serial, ..installed.record.clone() };
     if record != installed.record {
         mount.write_record(&record)?;
     }
-    let args = enter::node_args(m, wanted)?;
     bootenv::write_node_cfg(&disk.path, target.slot, &args)?;
-    Ok(())
+    Ok(wanted)
 }
 
 fn download(m: &Machine, wanted: &Wanted) -> Result<Download, Fault> {

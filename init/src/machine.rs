@@ -25,6 +25,12 @@ const KEYS: &str = "/etc/tatara/keys";
 /// A boot from disk waits so long for the disk: slow RAID controllers take half a minute to find theirs.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
 
+/// File systems of a node, the state partition's first: it is needed first.
+pub(crate) const FILE_SYSTEMS: [&str; 3] = [STATE_FILE_SYSTEM, "erofs", "overlay"];
+const STATE_FILE_SYSTEM: &str = "ext4";
+/// systemd loads this, and what [`Class::Early`] drives, before its first line, one after the other (systemd, src/core/kmod-setup.c).
+const AUTOFS: &str = "autofs4";
+
 /// The timeline of the kernel before a kexec, in [`state::TIMELINE_DIR`].
 const BEFORE_KEXEC: &str = "before-kexec.json";
 
@@ -43,8 +49,10 @@ pub(crate) struct Machine {
     pub(crate) line: CommandLine,
     /// Keys of the initramfs and the command line: with any, config and release must be signed.
     pub(crate) keys: Vec<String>,
-    pub(crate) drivers: Drivers,
+    pub(crate) drivers: Arc<Drivers>,
     pub(crate) online: Option<Online>,
+    /// Where the config wants failures reported.
+    pub(crate) report_url: Option<String>,
     /// The plan as printed.
     pub(crate) plan: String,
     pub(crate) backoff: Backoff,
@@ -69,8 +77,9 @@ impl Machine {
             build,
             line: cmdline::parse("")?,
             keys: Vec::new(),
-            drivers: Drivers::new(&modules)?,
+            drivers: Arc::new(Drivers::new(&modules)?),
             online: None,
+            report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),
             running: Mutex::new(None),
@@ -109,7 +118,10 @@ impl Machine {
 
     /// Step: drivers of storage controllers. A boot from disk leaves the rest to systemd's udev.
     pub(crate) fn load_storage_drivers(&mut self) -> Result<((), String), Fault> {
-        let mut report = self.drivers.coldplug(Class::Storage)?;
+        self.load_ahead();
+        // Who knows its disk need not wait for the links of others to come up.
+        let class = if self.knows_its_disk() { Class::Direct } else { Class::Storage };
+        let mut report = self.drivers.coldplug(class)?;
         if self.line.request.origin != Origin::Disk {
             report.extend(self.drivers.coldplug(Class::Usb)?);
         }
@@ -119,27 +131,69 @@ impl Machine {
         Ok(((), format!("loaded={}", report.loaded.len())))
     }
 
+    /// Loads beside the search for the disk what is needed behind it: in one thread, in the order of need, so that the first is not
+    /// held up by the others. Who needs one of them loads it again, which waits.
+    fn load_ahead(&self) {
+        let (drivers, reporter) = (Arc::clone(&self.drivers), Arc::clone(&self.reporter));
+        let load = move || {
+            for name in FILE_SYSTEMS {
+                if let Err(fault) = drivers.load(name) {
+                    reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+                }
+            }
+            // What fails here systemd tries again, and says so.
+            let _ = drivers.load(AUTOFS);
+            let _ = drivers.coldplug(Class::Early);
+        };
+        // Without memory for a thread they are loaded when they are needed.
+        let _ = std::thread::Builder::new().spawn(load);
+    }
+
+    fn knows_its_disk(&self) -> bool {
+        self.line.request.origin == Origin::Disk && self.line.esp.is_some()
+    }
+
+    /// The drivers that a boot from disk did without: what follows needs to know all disks.
+    pub(crate) fn load_late_drivers(&self) -> Result<(), Fault> {
+        self.drivers.coldplug(Class::Storage).map(drop)
+    }
+
     /// Step: the disks. A boot from disk waits for the disk that it came from.
     pub(crate) fn find_disks(&mut self) -> Result<(Vec<Disk>, String), Fault> {
+        // The state partition is mounted; without this the kernel would start a modprobe.
+        self.drivers.load(STATE_FILE_SYSTEM)?;
         let mut disks = self.scan()?;
-        if self.line.request.origin == Origin::Disk && !any_installed(&disks) {
+        if self.knows_its_disk() && !self.is_ours_there(&disks) {
+            self.load_late_drivers()?;
+            disks = self.scan()?;
+        }
+        if self.line.request.origin == Origin::Disk && !self.is_ours_there(&disks) {
             let deadline = Instant::now() + DISK_DEADLINE;
             // A disk may sit behind a controller of another class, USB before all.
             self.drivers.coldplug(Class::All)?;
             self.drivers.wait_for(deadline, Class::All, || {
                 // A disk that cannot be looked at yet is looked at again at the next event.
                 disks = self.scan().unwrap_or_default();
-                any_installed(&disks)
+                self.is_ours_there(&disks)
             })?;
         }
         let detail = format!("disks={}", disks.len());
         Ok((disks, detail))
     }
 
+    /// Whether the disk that this machine was booted from is among these.
+    fn is_ours_there(&self, disks: &[Disk]) -> bool {
+        let mut installed = disks.iter().filter(|disk| matches!(disk.content, Content::Installed(_)));
+        match &self.line.esp {
+            Some(esp) => installed.any(|disk| scan::has_esp(&disk.path, esp)),
+            None => installed.next().is_some(),
+        }
+    }
+
     /// The disks as they are now.
     pub(crate) fn scan(&self) -> Result<Vec<Disk>, Fault> {
-        let stick = (self.line.request.origin == Origin::Usb).then_some(scan::USB_ESP_LABEL);
-        scan::disks(Path::new("/sys"), Path::new("/dev"), stick)
+        // Also when something else was booted: a stick left in the machine must not be taken for its disk.
+        scan::disks(Path::new("/sys"), Path::new("/dev"), Some(scan::USB_ESP_LABEL))
     }
 
     /// Says how little memory was left during the install.
@@ -185,10 +239,6 @@ pub(crate) fn write_run(path: &str, bytes: &[u8]) -> Result<(), Fault> {
     fs::create_dir_all(run::DIR)
         .and_then(|()| fs::write(path, bytes))
         .map_err(|e| Fault::caused(Code::Sys, format!("cannot write {path}"), e))
-}
-
-fn any_installed(disks: &[Disk]) -> bool {
-    disks.iter().any(|disk| matches!(disk.content, Content::Installed(_)))
 }
 
 impl Progress for Machine {

@@ -149,6 +149,12 @@ impl Network {
         self.shared.take_events()
     }
 
+    /// Whether the thread has given up, so that what [`Self::links`] shows is stale.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Makes a link the preferred one: its IPv4 prefix and default route go before those of all others.
     ///
     /// # Errors

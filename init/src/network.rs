@@ -47,6 +47,8 @@ impl Online {
 
 /// Step: all links at once, until the first has an address. Stays up over later tries.
 pub(crate) fn up(m: &mut Machine) -> Result<((), String), Fault> {
+    // A thread that gave up leaves links behind that nobody renews: begin anew.
+    m.online.take_if(|online| online.network.has_ended());
     if m.online.is_none() {
         let report = m.drivers.coldplug(Class::Network)?;
         for (module, error) in &report.failed {

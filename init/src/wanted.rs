@@ -13,6 +13,7 @@ use tatara_spec::cmdline::Placeholders;
 use tatara_spec::config::{self, NodeConfig};
 use tatara_spec::layout::state;
 use tatara_spec::plan::{Content, Desired, Disk};
+use tatara_spec::record::InstallRecord;
 use tatara_spec::release::Release;
 use tatara_spec::{Code, Fault};
 
@@ -57,10 +58,28 @@ impl Wanted {
     }
 }
 
-/// The config that the node accepted last, from its disk; `None` when there is no disk of ours, or more than one.
+/// The config that the node accepted last; `None` when there is no disk of ours, or no telling which one is this node's.
+///
+/// A node that moved to a new disk has two of the same name; the newer install counts, and `plan()` finds its disk by its selector.
 pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
-    let mut installed = disks.iter().filter(|disk| matches!(disk.content, Content::Installed(_)));
-    let (Some(disk), None) = (installed.next(), installed.next()) else { return Ok(None) };
+    let mut installed: Vec<(&InstallRecord, &Disk)> = disks
+        .iter()
+        .filter_map(|disk| match &disk.content {
+            Content::Installed(installed) => Some((&installed.record, disk)),
+            _ => None,
+        })
+        .collect();
+    let age = |record: &InstallRecord| (record.generation, record.serial);
+    installed.sort_by_key(|(record, _)| age(record));
+    match installed.as_slice() {
+        [] => Ok(None),
+        [.., (older, _), (newest, _)] if older.node != newest.node || age(older) == age(newest) => Ok(None),
+        [.., (_, disk)] => accepted_on(disk).map(Some),
+    }
+}
+
+/// The config that was accepted last on one disk.
+pub(crate) fn accepted_on(disk: &Disk) -> Result<Wanted, Fault> {
     let mount = StateMount::mount(&disk.path)?;
     let missing =
         || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
@@ -70,7 +89,7 @@ pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
             .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e))?,
         None => BTreeMap::new(),
     };
-    Ok(Some(Wanted { config: parse("accepted config", &bytes)?, bytes, keys, release: None }))
+    Ok(Wanted { config: parse("accepted config", &bytes)?, bytes, keys, release: None })
 }
 
 fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {
@@ -84,20 +103,44 @@ pub(crate) fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), F
     let mut links = online(m)?.network.links();
     // The link in use goes first: it has worked before.
     links.sort_by_key(|link| Some(&link.name) != m.online.as_ref().map(|online| &online.link.name));
-    let mut last = Err(Fault::new(Code::NetNoLink, "no link has an address"));
+    let mut failure = Fault::new(Code::NetNoLink, "no link has an address");
     for link in links {
-        last = fetch_over(m, link, &template);
-        if let Err(fault) = &last
-            && matches!(fault.code, Code::NetConnect | Code::NetDns)
-        {
-            m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
-            continue;
+        match fetch_over(m, link, &template) {
+            Ok(fetched) => {
+                m.report_url = fetched.config.report.as_ref().map(|report| report.url.clone());
+                let detail = format!("url={} serial={}", shown(&fetched.url), fetched.config.metadata.serial);
+                return Ok((fetched, detail));
+            }
+            Err(fault) if is_final(fault.code) => return Err(fault),
+            Err(fault) => {
+                m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+                if tells_more(fault.code, failure.code) {
+                    failure = fault;
+                }
+            }
         }
-        break;
     }
-    let fetched = last?;
-    let detail = format!("url={} serial={}", fetched.url, fetched.config.metadata.serial);
-    Ok((fetched, detail))
+    Err(failure)
+}
+
+/// Whether the genuine config has been read and is refused. Anything else can be the fault of the way: `${mac}` and `${hostname}` differ
+/// from link to link, and a portal or a stranger's DHCP server on one link must not keep the machine from the others.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::ConfigSyntax | Code::ConfigInvalid | Code::ConfigVersion)
+}
+
+/// Of several links' failures the last is told that got as far as to a server.
+fn tells_more(new: Code, old: Code) -> bool {
+    let reached = |code| !matches!(code, Code::NetNoLink | Code::NetConnect | Code::NetDns);
+    reached(new) || !reached(old)
+}
+
+/// A URL for consoles: without its password.
+fn shown(url: &Url) -> Url {
+    let mut shown = url.clone();
+    // It can only fail where there is none.
+    let _ = shown.set_password(None);
+    shown
 }
 
 fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConfig, Fault> {

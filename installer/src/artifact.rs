@@ -134,7 +134,7 @@ fn fetch(release: &Release, name: &str, source: &dyn Source, out: &mut dyn Write
 }
 
 /// Copies at most `limit` bytes; gives how many there were and their digest.
-fn copy(reader: &mut dyn Read, out: &mut dyn Write, limit: u64) -> io::Result<(u64, Digest)> {
+pub(crate) fn copy(reader: &mut dyn Read, out: &mut dyn Write, limit: u64) -> io::Result<(u64, Digest)> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; PIECE_BYTES];
     let mut reader = reader.take(limit);

@@ -51,6 +51,27 @@ pub(crate) fn assumed(record: &InstallRecord) -> BootEnv {
     BootEnv { slot, trial: None, request: None }
 }
 
+/// `tatara.esp=GUID`: the argument by which a kernel knows the disk that it was loaded from.
+///
+/// # Errors
+/// [`Code::DiskRead`].
+pub fn esp_argument(disk: &str) -> Result<String, Fault> {
+    let open = Disk::open(Path::new(disk), Access::Read)?;
+    let table = parts::read(&open.medium())?;
+    Ok(argument(parts::entry(&table.partitions, &ESP)?))
+}
+
+fn argument(esp: &Entry) -> String {
+    format!("tatara.esp={}", esp.guid)
+}
+
+/// A slot's node.cfg on this ESP.
+pub(crate) fn node_cfg(esp: &Entry, args: &[String]) -> Result<String, Fault> {
+    let mut all = vec![argument(esp)];
+    all.extend_from_slice(args);
+    slot::node_cfg(&all)
+}
+
 /// A slot's kernel and initramfs, read into memory for kexec.
 ///
 /// # Errors
@@ -67,12 +88,12 @@ pub fn read_slot_kernel(disk: &str, slot: Slot) -> Result<Handover, Fault> {
 /// # Errors
 /// [`Code::CmdlineBad`] for an argument that GRUB cannot pass on; [`Code::DiskWrite`], [`Code::DiskRead`].
 pub fn write_node_cfg(disk: &str, slot: Slot, args: &[String]) -> Result<bool, Fault> {
-    let wanted = slot::node_cfg(args)?;
     let path = esp_path::node_cfg(slot);
     let open = Disk::open(Path::new(disk), Access::WriteShared)?;
     let medium = open.medium();
     let table = parts::read(&medium)?;
     let entry = parts::entry(&table.partitions, &ESP)?;
+    let wanted = node_cfg(entry, args)?;
     if esp::read_small(&medium, entry, &path)?.as_deref() == Some(wanted.as_bytes()) {
         return Ok(false);
     }

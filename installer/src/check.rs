@@ -70,10 +70,10 @@ fn memory(job: &Job<'_>, proc_root: &Path) -> Result<(), Fault> {
         .artifacts
         .iter()
         .filter(|(name, _)| name.starts_with("grub"))
-        .map(|(_, artifact)| artifact.bytes)
-        .sum();
+        .fold(0, |sum: u64, (_, artifact)| sum.saturating_add(artifact.bytes));
     let frames = image::worker_bytes(image::of(job.release, name::ROOT)?);
-    let needed = KERNEL_COPIES * kernel_bytes(job)? + grub + frames + WORKING_BYTES;
+    let parts = [KERNEL_COPIES.saturating_mul(kernel_bytes(job)?), grub, frames, WORKING_BYTES];
+    let needed = parts.into_iter().fold(0, u64::saturating_add);
     if memory.available >= needed {
         return Ok(());
     }

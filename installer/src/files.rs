@@ -1,5 +1,6 @@
 //! Files of the state partition: written so that a power cut leaves the old or the new one, never half of one.
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -74,6 +75,19 @@ fn make_directories(root: &Path, relative: &Path) -> io::Result<std::path::PathB
     Ok(directory)
 }
 
+/// Opens a regular file. Any disk with our partitions is looked at, so nothing on it may lead elsewhere (a link to a device) or make
+/// us wait (a FIFO).
+fn open(root: &Path, path: &str) -> io::Result<File> {
+    let directory = File::open(root)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = File::from(openat2(&directory, path, flags, Mode::empty(), inside)?);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"))
+}
+
 /// Reads a file below `root`, at most `limit` bytes; `None` when there is none.
 ///
 /// # Errors
@@ -82,7 +96,7 @@ pub(crate) fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>
     let wrong = |cause: io::Error| {
         Fault::caused(Code::DiskRead, format!("cannot read {path} on the state partition"), cause)
     };
-    let file = match File::open(root.join(path)) {
+    let file = match open(root, path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error)),
@@ -127,6 +141,21 @@ mod tests {
         assert!(!left.exists());
         assert_eq!(mode(&root.path().join("lib/tatara/config.yaml")), 0o600);
         assert_eq!(read(root.path(), &file.path, 10).unwrap(), Some(b"new".to_vec()));
+    }
+
+    /// On a disk that somebody else prepared.
+    #[test]
+    fn reading_follows_no_link_and_waits_for_no_fifo() {
+        let root = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("record.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("lib")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("record.json"), root.path().join("record.json"))
+            .unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.path().join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        for path in ["lib/record.json", "record.json", "../record.json", "fifo"] {
+            assert!(read(root.path(), path, 10).is_err(), "{path}");
+        }
     }
 
     #[test]

@@ -27,6 +27,26 @@ pub(crate) fn of<'a>(release: &'a Release, name: &str) -> Result<&'a Image, Faul
     Ok(image)
 }
 
+/// Fetches the first frame of an image and checks it: what is not on the server, or is of another build, is refused while the disk is as
+/// it was.
+pub(crate) fn probe(release: &Release, name: &str, source: &dyn Source) -> Result<(), Fault> {
+    let Some(frame) = of(release, name)?.frames.first() else { return Ok(()) };
+    let mut reader = source.open(name, artifact::find(release, name)?)?;
+    let (bytes, found) = artifact::copy(&mut reader, &mut std::io::sink(), frame.bytes).map_err(|cause| {
+        let code = code_in(&cause).unwrap_or(Code::PayloadShort);
+        Fault::caused(code, format!("cannot read {name}"), cause)
+    })?;
+    if bytes < frame.bytes {
+        let text = format!("{name} ended after {bytes} bytes, inside its first frame of {}", frame.bytes);
+        return Err(Fault::new(Code::PayloadShort, text));
+    }
+    if found == frame.packed {
+        return Ok(());
+    }
+    let text = format!("the first frame of {name} has SHA-256 {found}, the manifest says {}", frame.packed);
+    Err(Fault::new(Code::PayloadDigest, text))
+}
+
 /// Memory that one worker takes, in bytes.
 pub(crate) fn worker_bytes(image: &Image) -> u64 {
     image.frame_bytes.saturating_mul((BUFFERS_PER_WORKER + QUEUE_PER_WORKER) as u64)

@@ -12,7 +12,7 @@ use tatara_spec::layout::{BIOS, ESP, STATE, esp as esp_path};
 use tatara_spec::plan;
 use tatara_spec::record::{InstallRecord, SlotRecord};
 use tatara_spec::release::{Release, artifact as name};
-use tatara_spec::slot::{self, BootEnv, Slot};
+use tatara_spec::slot::{BootEnv, Slot};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 use tatara_sys::block::Access;
@@ -64,6 +64,9 @@ pub fn check(job: &Job<'_>) -> Result<(), Fault> {
 pub fn run(job: &Job<'_>, source: &dyn Source, progress: &dyn Progress) -> Result<Completed, Fault> {
     check(job)?;
     let files = artifact::fetch_all(job.release, source)?;
+    for name in [name::ROOT, name::STATE] {
+        image::probe(job.release, name, source)?;
+    }
     progress.info("kernel, initramfs and boot loader are fetched and verified");
     state::unmount(&job.disk.path)?;
     let path = Path::new(&job.disk.path);
@@ -144,7 +147,7 @@ pub(crate) fn whole_disk(
     progress.begin(Step::BootLoader);
     let esp_entry = parts::entry(&planned, &ESP)?;
     esp::format_installed(medium, esp_entry)?;
-    let node_cfg = slot::node_cfg(&job.node_args)?;
+    let node_cfg = bootenv::node_cfg(esp_entry, &job.node_args)?;
     let grubenv = BootEnv::after_install(job.slot).to_block();
     let mut list = esp::slot_files(job.slot, &files.handover, node_cfg.as_bytes());
     list.extend(esp::grub_files(files, &grubenv));
@@ -172,7 +175,7 @@ fn slot_contents(
     root(medium, partitions, job, source, progress)?;
     progress.begin(Step::BootLoader);
     let entry = parts::entry(partitions, &ESP)?;
-    let node_cfg = slot::node_cfg(&job.node_args)?;
+    let node_cfg = bootenv::node_cfg(entry, &job.node_args)?;
     let list = esp::slot_files(job.slot, &files.handover, node_cfg.as_bytes());
     esp::write(medium, entry, &list)?;
     esp::verify(medium, entry, &list)?;

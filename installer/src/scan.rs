@@ -3,9 +3,10 @@
 use crate::content::{Found, ReadRecord, judge};
 use crate::fault::because;
 use crate::state::StateMount;
-use crate::{Disk, content};
+use crate::{Disk, content, parts};
 use std::path::Path;
 use tatara_disk::gpt::table::Entry;
+use tatara_spec::layout::ESP;
 use tatara_spec::plan::{self, Content};
 use tatara_spec::record::InstallRecord;
 use tatara_spec::{Code, Fault};
@@ -25,6 +26,14 @@ pub fn disks(sys_root: &Path, dev_root: &Path, boot_medium: Option<&str>) -> Res
     let found = tatara_sys::block::enumerate(sys_root, dev_root)
         .map_err(because(Code::Sys, "cannot list the disks"))?;
     Ok(found.into_iter().map(|device| look(device, boot_medium)).collect())
+}
+
+/// Whether a disk of ours (`/dev/NAME`) has the EFI system partition with this GUID (`tatara.esp=`): the one that GRUB booted from.
+#[must_use]
+pub fn has_esp(disk: &str, guid: &str) -> bool {
+    Disk::open(Path::new(disk), Access::Read)
+        .and_then(|disk| parts::read(&disk.medium()))
+        .is_ok_and(|table| parts::entry(&table.partitions, &ESP).is_ok_and(|e| e.guid.to_string() == guid))
 }
 
 fn look(device: BlockDevice, boot_medium: Option<&str>) -> plan::Disk {

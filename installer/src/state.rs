@@ -34,6 +34,14 @@ impl StateMount {
     /// # Errors
     /// [`Code::StateMount`] when it cannot be mounted; [`Code::DiskRead`] when it cannot be found.
     pub fn mount(disk: &str) -> Result<Self, Fault> {
+        let path = mount_point(disk);
+        if is_mounted(&path) {
+            // Writable means grown: nobody makes it writable otherwise.
+            let bytes = if is_writable(&path) { 0 } else { partition_bytes(&path)? };
+            let found = Self { path, bytes };
+            found.writable()?;
+            return Ok(found);
+        }
         let open = Disk::open(Path::new(disk), Access::Read)?;
         let table = parts::read(&open.medium())?;
         let found = Self::mount_entry(disk, parts::entry(&table.partitions, &STATE)?)?;
@@ -46,8 +54,7 @@ impl StateMount {
     pub(crate) fn mount_entry(disk: &str, entry: &Entry) -> Result<Self, Fault> {
         let path = mount_point(disk);
         let found = Self { path: path.clone(), bytes: entry.bytes };
-        let mounted = path.exists() && mount::is_mount_point(&path).unwrap_or(false);
-        if mounted {
+        if is_mounted(&path) {
             return Ok(found);
         }
         DirBuilder::new()
@@ -78,8 +85,10 @@ impl StateMount {
     /// # Errors
     /// [`Code::StateMount`].
     pub fn writable(&self) -> Result<(), Fault> {
-        let flags = MountFlags::empty();
-        mount::remount(&self.path, flags, "")
+        if is_writable(&self.path) && self.bytes == 0 {
+            return Ok(());
+        }
+        mount::remount(&self.path, MountFlags::empty(), "")
             .map_err(because(Code::StateMount, "the state partition cannot be made writable"))?;
         if self.bytes == 0 {
             return Ok(());
@@ -87,6 +96,8 @@ impl StateMount {
         match tatara_sys::ext4::resize(&self.path, self.bytes) {
             // The kernel does not grow a file system that has noted an error; one that has most of its room still serves.
             Err(cause) if !self.mostly_grown() => {
+                // Writable means grown to whoever finds it mounted.
+                let _ = mount::remount(&self.path, MountFlags::RDONLY, "");
                 Err(Fault::caused(Code::StateMount, "the state file system cannot be grown", cause))
             }
             _ => Ok(()),
@@ -158,10 +169,29 @@ impl StateMount {
 /// [`Code::StateMount`]: a file is open.
 pub fn unmount(disk: &str) -> Result<(), Fault> {
     let path = mount_point(disk);
-    if path.exists() && mount::is_mount_point(&path).unwrap_or(false) {
+    if is_mounted(&path) {
         return StateMount::at(path).unmount();
     }
     Ok(())
+}
+
+fn is_mounted(path: &Path) -> bool {
+    path.exists() && mount::is_mount_point(path).unwrap_or(false)
+}
+
+fn is_writable(path: &Path) -> bool {
+    let read_only = rustix::fs::StatVfsMountFlags::RDONLY;
+    rustix::fs::statvfs(path).is_ok_and(|stat| !stat.f_flag.contains(read_only))
+}
+
+/// The size of the partition that is mounted at `path`, from sysfs, which counts in 512 bytes (Documentation/ABI/stable/sysfs-block).
+fn partition_bytes(path: &Path) -> Result<u64, Fault> {
+    const WHAT: &str = "the size of the state partition cannot be read";
+    let device = rustix::fs::stat(path).map_err(because(Code::StateMount, WHAT))?.st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"))
+        .map_err(because(Code::StateMount, WHAT))?;
+    Ok(text.trim().parse::<u64>().map_err(because(Code::StateMount, WHAT))? * 512)
 }
 
 fn mount_point(disk: &str) -> PathBuf {

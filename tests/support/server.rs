@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use tatara_spec::release::Release;
 
 /// A running server; it ends with the value.
 pub struct Server {
@@ -78,6 +79,8 @@ impl Server {
         let ready = ready.expect("the server's first line");
         let pin = word(&ready, "pin").expect("the pin").to_owned();
         let log = Arc::new(Mutex::new(Vec::new()));
+        // Read to its end: a closed pipe would end the server.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let requests = BufReader::new(child.stderr.take().expect("its access log")).lines();
         let sink = Arc::clone(&log);
         std::thread::spawn(move || {
@@ -145,8 +148,7 @@ impl Server {
         self.replace("release.json", |bytes| {
             let mut manifest: serde_json::Value = serde_json::from_slice(&bytes).expect("the manifest");
             manifest["artifacts"]["grub.cfg.other"] = manifest["artifacts"]["grub.cfg"].clone();
-            let text = manifest.to_string();
-            let mut release = tatara_spec::release::Release::parse(text.as_bytes()).expect("the manifest");
+            let mut release: Release = serde_json::from_value(manifest).expect("the manifest");
             release.id = release.compute_id();
             serde_json::to_vec(&release).expect("the manifest")
         });

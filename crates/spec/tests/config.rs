@@ -88,6 +88,15 @@ fn values_arrive_as_written() {
 }
 
 #[test]
+fn another_reader_of_yaml_reads_the_same() {
+    for path in fixtures("good") {
+        let text = fs::read_to_string(&path).unwrap();
+        let theirs: NodeConfig = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(good(file_name(&path)), theirs, "{}", path.display());
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_reference() {
     let config = good("minimal.yaml");
     assert_eq!(config.install.generation, 1);

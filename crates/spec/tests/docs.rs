@@ -1,4 +1,4 @@
-//! docs/errors.md and docs/config.md are what the code says. `TATARA_UPDATE_DOCS=1` writes them anew.
+//! docs/errors.md, docs/config.md and docs/config.schema.json are what the code says. `TATARA_UPDATE_DOCS=1` writes them anew.
 
 // Helpers of tests are tests, which clippy.toml's exception does not know.
 #![allow(clippy::unwrap_used)]
@@ -36,6 +36,12 @@ fn config_reference() {
         assert!(text.contains(&format!("\n## {key}\n")), "no section {key}");
     }
     check("config.md", &text);
+}
+
+#[test]
+fn config_schema() {
+    let text = serde_json::to_string_pretty(&config::NodeConfig::schema()).unwrap();
+    check("config.schema.json", &format!("{text}\n"));
 }
 
 #[test]

@@ -63,6 +63,22 @@ pub fn reap() -> Result<Option<(i32, End)>> {
     }
 }
 
+/// Runs `act` in a child process that ends with it, and does not wait; without memory for a child, here and now. For processes of
+/// one thread: of several only the calling one goes on in the child, and `act` must not need what the others hold.
+pub(crate) fn beside(act: impl FnOnce()) {
+    // SAFETY: fork(2) takes nothing. The child runs `act` only and ends by _exit(2), so nothing of the parent is run or flushed twice;
+    // the one caller, PID 1, has a single thread, so no lock is held that nobody would release.
+    match unsafe { libc::fork() } {
+        0 => {
+            act();
+            // SAFETY: ends this process only.
+            unsafe { libc::_exit(0) }
+        }
+        -1 => act(),
+        _ => {}
+    }
+}
+
 /// Makes this process the leader of a session without a controlling terminal (setsid(2)).
 ///
 /// # Errors

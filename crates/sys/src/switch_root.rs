@@ -1,7 +1,7 @@
 //! Leaving the initramfs: what switch_root(8) of util-linux does, after checking that there is something to go to.
 
 use crate::error::{Context, Error, Result};
-use crate::mount;
+use crate::{mount, process};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -36,7 +36,7 @@ pub fn check_init(new_root: &Path, init: &Path) -> Result<()> {
 }
 
 /// Makes `new_root`, a mount point, the root of this process, takes /dev, /proc, /sys and /run along, and frees the initramfs'
-/// memory. The caller executes the next init. Call [`check_init`] first: this cannot be undone.
+/// memory, in a child that the next init reaps, as util-linux does. The caller executes the next init. Call [`check_init`] first: this cannot be undone.
 ///
 /// # Errors
 /// What mount(2), chdir(2) and chroot(2) say. Files of the initramfs that cannot be removed only cost memory, and are no error.
@@ -61,7 +61,8 @@ pub fn switch_root(new_root: &Path) -> Result<()> {
     rustix::process::chroot(".").on("chroot", new_root)?;
     rustix::process::chdir("/").on("chdir", Path::new("/"))?;
     if is_in_memory(&old_root)? {
-        remove_contents(old_root.as_fd(), device(old_root.as_fd())?);
+        let device = device(old_root.as_fd())?;
+        process::beside(|| remove_contents(old_root.as_fd(), device));
     }
     Ok(())
 }

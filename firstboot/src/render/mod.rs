@@ -116,7 +116,20 @@ pub fn render(input: &Input<'_>) -> Result<Vec<Rendered>, Fault> {
         rendered.push(file);
     }
     rendered.sort_by(|a, b| a.path.cmp(&b.path));
+    refuse_file_as_directory(&rendered)?;
     Ok(rendered)
+}
+
+/// A path cannot be a file and hold another file.
+fn refuse_file_as_directory(rendered: &[Rendered]) -> Result<(), Fault> {
+    let paths: std::collections::BTreeSet<&str> = rendered.iter().map(|file| file.path.as_str()).collect();
+    for path in &paths {
+        let above = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
+        if let Some(file) = above.into_iter().find(|above| paths.contains(above)) {
+            return Err(fault(format!("files: {path} cannot be below {file}, which is a file, too")));
+        }
+    }
+    Ok(())
 }
 
 /// The first line of every file whose format has comments.

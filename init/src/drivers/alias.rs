@@ -77,21 +77,18 @@ fn entry(text: &str, line: &str) -> Option<Entry> {
 /// `-` and `_` are the same in names, but not inside brackets (libkmod, `alias_normalize`).
 pub(crate) fn normalise(text: &str) -> String {
     let mut in_brackets = false;
-    text.chars()
-        .map(|c| match c {
-            '[' | ']' => {
-                in_brackets = c == '[';
-                c
-            }
-            '-' if !in_brackets => '_',
+    let mut bytes = text.as_bytes().to_vec();
+    for byte in &mut bytes {
+        match *byte {
+            b'[' => in_brackets = true,
             // A pattern that is cut off ends with its line.
-            '\n' => {
-                in_brackets = false;
-                c
-            }
-            _ => c,
-        })
-        .collect()
+            b']' | b'\n' => in_brackets = false,
+            b'-' if !in_brackets => *byte = b'_',
+            _ => {}
+        }
+    }
+    // One ASCII character took the place of another: it is still UTF-8.
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 /// fnmatch(3) without flags, as libkmod calls it: `*`, `?`, `[a-z]`, `[!a]` and backslash. Bytes are compared: aliases are ASCII.

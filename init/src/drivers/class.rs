@@ -3,10 +3,14 @@
 /// What drivers are loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
+    /// Disks that are there as soon as their driver is: NVMe, virtio, Xen. The others' links must come up first.
+    Direct,
     /// Disks on PCI, virtio, SCSI, MMC and Xen: enough for a boot from the disk.
     Storage,
     /// USB: host controllers, storage, keyboards. Its enumeration takes seconds, so only when needed.
     Usb,
+    /// What systemd itself loads drivers for before all else (systemd, src/core/kmod-setup.c): sources of entropy and credentials.
+    Early,
     /// Network cards.
     Network,
     /// Every device.
@@ -20,8 +24,10 @@ impl Class {
     /// The buses below /sys/bus whose devices can belong to the class; `None` means all.
     pub fn buses(self) -> Option<&'static [&'static str]> {
         match self {
+            Class::Direct => Some(&["pci", "virtio", "scsi", "xen"]),
             Class::Storage => Some(&["pci", "virtio", "scsi", "mmc", "xen"]),
             Class::Usb => Some(&["pci", "usb", "hid", "scsi"]),
+            Class::Early => Some(&["virtio", "acpi"]),
             Class::Network => Some(&["pci", "virtio", "xen"]),
             Class::All => None,
         }
@@ -31,11 +37,18 @@ impl Class {
     pub fn wants(self, modalias: &str) -> bool {
         match self {
             Class::All => true,
+            Class::Direct => {
+                // 0108: NVM controllers. 1af4 is virtio's vendor (virtio specification 1.2, section 4.1.2).
+                pci_class(modalias, &["bc01sc08"])
+                    || modalias.starts_with("pci:v00001AF4") && pci_class(modalias, &["bc01"])
+                    || is_paravirtual(modalias)
+                    || is_scsi_disk(modalias)
+            }
             Class::Storage => {
                 // 01: mass storage. 0805: SD host controllers.
                 pci_class(modalias, &["bc01", "bc08sc05"])
-                    // virtio device ids: virtio specification 1.2, section 5: 2 block, 8 SCSI host.
-                    || starts(modalias, &["virtio:d00000002", "virtio:d00000008", "mmc:block", "xen:vbd"])
+                    || modalias.starts_with("mmc:block")
+                    || is_paravirtual(modalias)
                     || is_scsi_disk(modalias)
             }
             Class::Usb => {
@@ -47,6 +60,8 @@ impl Class {
                     || modalias.starts_with("hid:")
                     || is_scsi_disk(modalias)
             }
+            // virtio device id 4: entropy source. QEMU0002: fw_cfg (QEMU, docs/specs/fw_cfg.rst).
+            Class::Early => starts(modalias, &["virtio:d00000004", "acpi:QEMU0002:"]),
             Class::Network => {
                 // 02: network controllers. virtio device id 1: network card.
                 pci_class(modalias, &["bc02"]) || starts(modalias, &["virtio:d00000001", "xen:vif"])
@@ -62,6 +77,11 @@ fn starts(modalias: &str, prefixes: &[&str]) -> bool {
 fn pci_class(modalias: &str, classes: &[&str]) -> bool {
     modalias.starts_with("pci:")
         && modalias.get(PCI_CLASS_OFFSET..).is_some_and(|class| starts(class, classes))
+}
+
+/// virtio device ids: virtio specification 1.2, section 5: 2 block, 8 SCSI host.
+fn is_paravirtual(modalias: &str) -> bool {
+    starts(modalias, &["virtio:d00000002", "virtio:d00000008", "xen:vbd"])
 }
 
 /// SCSI peripheral device types (SPC-4, "Peripheral device type"): 00 direct access, 0e simplified, 14 host-managed zones.
@@ -80,6 +100,22 @@ mod tests {
     const SDHCI: &str = "pci:v00008086d00000F16sv00001043sd0000108Dbc08sc05i01";
     const STICK: &str = "usb:v0781p5567d0100dc00dsc00dp00ic08isc06ip50in00";
     const HUB: &str = "usb:v1D6Bp0002d0606dc09dsc00dp00ic09isc00ip00in00";
+
+    #[test]
+    fn direct_disks_need_no_link_to_come_up() {
+        for (modalias, direct) in [
+            (NVME, true),
+            ("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00", true),
+            ("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00", false),
+            ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", false),
+            ("virtio:d00000002v00001AF4", true),
+            ("virtio:d00000001v00001AF4", false),
+            ("scsi:t-0x00", true),
+            (SDHCI, false),
+        ] {
+            assert_eq!(Class::Direct.wants(modalias), direct, "{modalias}");
+        }
+    }
 
     #[test]
     fn classes_take_their_devices_only() {
@@ -103,6 +139,7 @@ mod tests {
             ("", false, false, false),
         ] {
             assert_eq!(Class::Storage.wants(modalias), storage, "storage {modalias}");
+            assert!(storage || !Class::Direct.wants(modalias), "direct without storage {modalias}");
             assert_eq!(Class::Usb.wants(modalias), usb, "usb {modalias}");
             assert_eq!(Class::Network.wants(modalias), network, "network {modalias}");
             assert!(Class::All.wants(modalias));

@@ -29,6 +29,9 @@ pub struct CommandLine {
     pub report_url: Option<String>,
     /// `ip=`, `nameserver=`, `vlan=`, `bond=`, `rd.neednet` of dracut.cmdline(7).
     pub network: NetworkArgs,
+    /// `tatara.esp=GUID`: the partition GUID of the EFI system partition that this kernel was loaded from, lower-case, as systemd's
+    /// `LoaderDevicePartUUID`. An install writes it into the disk's own node.cfg, so a boot from disk knows its disk.
+    pub esp: Option<String>,
     /// `tatara.kexec`: this kernel was started by ours, so that a second kexec would be a loop.
     pub kexeced: bool,
     /// Every argument as written, quotes removed, in order.
@@ -120,7 +123,7 @@ pub struct Placeholders {
 }
 
 /// Our arguments, without the `tatara.` in front.
-const NAMES: [&str; 9] = ["config", "ca", "key", "ntp", "report", "boot", "slot", "refresh", "kexec"];
+const NAMES: [&str; 10] = ["config", "ca", "key", "ntp", "report", "boot", "slot", "esp", "refresh", "kexec"];
 
 /// Parses a whole command line. An argument that is not ours is kept in `all` only; one that is ours and wrong is refused.
 /// Of an argument given twice the last one counts, as in the kernel; lists (`ca`, `key`, `ntp`) and network arguments add up.
@@ -136,6 +139,7 @@ pub fn parse(text: &str) -> Result<CommandLine, Fault> {
         ntp: Vec::new(),
         report_url: None,
         network: NetworkArgs::default(),
+        esp: None,
         kexeced: false,
         all: split(text),
     };
@@ -177,6 +181,7 @@ fn take_own(line: &mut CommandLine, name: &str, value: Option<&str>) -> Result<(
         "key" => add(&mut line.keys, value, key)?,
         "ntp" => add(&mut line.ntp, value, |host| Ok(host.to_owned()))?,
         "slot" => line.request.slot = Some(value.parse()?),
+        "esp" => line.esp = Some(guid(value)?),
         "boot" => {
             line.request.origin = match value {
                 "disk" => Origin::Disk,
@@ -221,6 +226,17 @@ fn pin(item: &str) -> Result<Digest, String> {
     hex.parse()
 }
 
+/// A GUID as text: 8-4-4-4-12 hex digits (RFC 9562, section 4).
+fn guid(value: &str) -> Result<String, String> {
+    let groups: Vec<&str> = value.split('-').collect();
+    let is_hex = |group: &&str| group.bytes().all(|b| b.is_ascii_hexdigit());
+    if groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) && groups.iter().all(is_hex) {
+        Ok(value.to_ascii_lowercase())
+    } else {
+        Err("expected a partition GUID, hex digits in groups of 8-4-4-4-12".to_owned())
+    }
+}
+
 /// A minisign public key is 42 bytes: `Ed`, 8 of key id, 32 of key; in base64 56 characters that begin with `RW`.
 fn key(item: &str) -> Result<String, String> {
     let base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
@@ -245,7 +261,14 @@ impl Placeholders {
             let (name, tail) =
                 after.split_once('}').ok_or_else(|| bad("a placeholder `${` without its `}`".to_owned()))?;
             out.push_str(before);
-            out.push_str(&text::percent_encoded(self.value(name).map_err(bad)?));
+            let value = self.value(name).map_err(bad)?;
+            // URL parsers take these for steps up the path, encoded or not; DHCP servers give host names, and anybody can be one.
+            if matches!(value, "." | "..") {
+                return Err(bad(format!(
+                    "the value of `${{{name}}}` is `{value}`, which is no name of a file"
+                )));
+            }
+            out.push_str(&text::percent_encoded(value));
             rest = tail;
         }
         out.push_str(rest);

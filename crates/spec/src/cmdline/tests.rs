@@ -210,6 +210,9 @@ fn placeholders() {
         assert_eq!(code, Code::UrlBad);
         assert!(message.contains(says), "{message}");
     }
+    let up = Placeholders { hostname: Some("..".to_owned()), ..Placeholders::default() };
+    let fault = up.fill("https://h/nodes/${hostname}/node.yaml").expect_err("a step up the path");
+    assert!(fault.message.contains("no name of a file"), "{}", fault.message);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The node's config, `apiVersion: tatara.dev/v1alpha1`, `kind: NodeConfig`.
 //!
 //! Strict: an unknown key is an error, every value is validated, and what passes cannot be wrong later. The JSON Schema
-//! that [`NodeConfig::schema`] gives to editors is also what [`parse`] checks against, so the two cannot differ:
+//! that [`NodeConfig::schema`] gives to editors is also what [`parse`] checks against, so the two cannot differ. It is kept
+//! as docs/config.schema.json, so that PID 1 has the text and not what makes it; a test compares them:
 //!
 //! 1. [`tree`]: YAML to values with positions; refuses what makes YAML surprising.
 //! 2. `apiVersion` and `kind`, before anything else is looked at.
 //! 3. [`check`]: every key and value against the schema, with [`format`] for the texts.
-//! 4. serde-saphyr makes the types.
+//! 4. [`typed`]: the same tree as JSON values, by the schema, and from these the types.
 //! 5. [`consistency`]: contradictions between values that are right by themselves.
 
 mod check;
@@ -15,6 +16,7 @@ mod diagnostic;
 mod format;
 mod reference;
 mod tree;
+mod typed;
 mod v1alpha1;
 
 pub use diagnostic::{Diagnostic, to_fault};
@@ -26,8 +28,11 @@ pub use v1alpha1::{
 };
 
 use diagnostic::{Position, Problem, did_you_mean, quote};
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_json::Value;
 use tree::{Kind, Node};
+
+/// What [`NodeConfig::schema`] makes.
+const SCHEMA: &str = include_str!("../../../../docs/config.schema.json");
 
 /// Largest config in bytes. Configs of real clusters are a few KiB; keys and files leave room to grow.
 pub const SIZE_MAX_BYTES: usize = 1024 * 1024;
@@ -56,16 +61,16 @@ impl NodeConfig {
     /// The JSON Schema (draft 2020-12) of a config. `format` names the checks of texts; those that are not in the standard
     /// are described in docs/config.md.
     #[must_use]
-    pub fn schema() -> serde_json::Value {
+    pub fn schema() -> Value {
         schemars::schema_for!(NodeConfig).to_value()
     }
 }
 
 /// `None` after at least one problem was pushed; problems may be pushed beside a config, too.
 fn parse_into(text: &[u8], problems: &mut Vec<Problem>) -> Option<NodeConfig> {
-    let read = decode(text).and_then(|text| Ok((text, tree::read(text, problems)?)));
-    let (text, root) = match read {
-        Ok(read) => read,
+    let read = decode(text).and_then(|text| tree::read(text, problems));
+    let root = match read {
+        Ok(root) => root,
         Err(problem) => {
             problems.push(problem);
             return None;
@@ -75,21 +80,29 @@ fn parse_into(text: &[u8], problems: &mut Vec<Problem>) -> Option<NodeConfig> {
         *problems = vec![problem];
         return None;
     }
+    let schema = match serde_json::from_str(SCHEMA) {
+        Ok(schema) => schema,
+        Err(error) => {
+            let message = format!("the schema of this release cannot be read: {error}");
+            problems.push(Problem::invalid(Position::START, message));
+            return None;
+        }
+    };
     let readable = problems.is_empty();
-    check::check(&NodeConfig::schema(), &root, problems);
+    check::check(&schema, &root, problems);
     if !readable {
-        // The parser would now follow the aliases that were refused.
+        // Parts that were refused are missing in the tree.
         return None;
     }
-    match deserialize(text) {
+    match serde_json::from_value(typed::value(&schema, &schema, &root)) {
         Ok(config) => {
             consistency::check(&config, &root, problems);
             Some(config)
         }
-        Err(problem) => {
+        Err(error) => {
             // The schema check has said the same, better.
             if problems.is_empty() {
-                problems.push(problem);
+                problems.push(Problem::invalid(Position::START, error.to_string()));
             }
             None
         }
@@ -143,23 +156,4 @@ fn check_version(root: &Node) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-/// The typed config. Strictness is asked for once more here: a key or value that the schema check let pass must not
-/// be read in a lenient way.
-fn deserialize(text: &str) -> Result<NodeConfig, Problem> {
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::Error,
-        merge_keys: MergeKeyPolicy::Error,
-        strict_booleans: true,
-        reject_unsupported_tags: true,
-        with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let at = error.location().map_or(Position::START, |location| Position {
-            line: usize::try_from(location.line()).unwrap_or(1).max(1),
-            column: usize::try_from(location.column()).unwrap_or(1).max(1),
-        });
-        Problem::invalid(at, error.to_string())
-    })
 }

@@ -1,10 +1,10 @@
 //! The config's YAML as a tree in which every key and value knows its position.
 //!
-//! Built from the events of serde-saphyr's own parser, so that positions and values cannot disagree. What makes YAML
+//! The only reading of the text: positions, checks and values cannot disagree. What makes YAML
 //! surprising is refused here: anchors, aliases, merge keys, tags, duplicate keys, several documents.
 
 use super::diagnostic::{Position, Problem, quote};
-use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 use std::collections::HashMap;
 
 /// A value.
@@ -106,18 +106,14 @@ struct Reader<'t, 'p> {
 }
 
 impl<'t> Reader<'t, '_> {
-    /// The next event that is not a comment.
     fn next(&mut self) -> Result<(Event<'t>, Span), Problem> {
-        loop {
-            match self.events.next_event() {
-                Some(Ok((Event::Comment(..), _))) => {}
-                Some(Ok(event)) => return Ok(event),
-                Some(Err(error)) => {
-                    let at = position(error.marker());
-                    return Err(Problem::syntax(at, format!("not valid YAML: {}", error.info())));
-                }
-                None => return Err(Problem::syntax(Position::START, "not valid YAML: the text ends early")),
+        match self.events.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
+                let at = position(error.marker());
+                Err(Problem::syntax(at, format!("not valid YAML: {}", error.info())))
             }
+            None => Err(Problem::syntax(Position::START, "not valid YAML: the text ends early")),
         }
     }
 

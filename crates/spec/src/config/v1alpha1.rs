@@ -173,7 +173,7 @@ pub enum Confirm {
     /// Unattended.
     #[default]
     None,
-    /// The disk's name is typed twice on a console.
+    /// The disk's name is typed twice on a console. Not in this release: no disk is laid out then.
     Console,
 }
 

@@ -16,7 +16,7 @@ pub fn matching<'a>(selector: &DiskSelector, disks: &'a [Disk]) -> Vec<&'a Disk>
 #[must_use]
 pub fn mismatch(selector: &DiskSelector, disk: &Disk) -> Option<String> {
     if disk.boot_medium {
-        return Some("this machine was booted from it".to_owned());
+        return Some("it is a USB stick of ours, or this machine was booted from it".to_owned());
     }
     if disk.bytes == 0 {
         return Some("it has no medium".to_owned());
@@ -70,10 +70,10 @@ fn wwn(wanted: Option<&str>, found: Option<&str>) -> Option<String> {
 
 fn model(wanted: Option<&str>, found: Option<&str>) -> Option<String> {
     let wanted = wanted?;
-    let Ok(glob) = globset::Glob::new(wanted) else {
+    let Ok(glob) = glob::Pattern::new(wanted) else {
         return Some(format!("`{wanted}` is not a valid glob for its model"));
     };
-    let matches = found.is_some_and(|model| glob.compile_matcher().is_match(model));
+    let matches = found.is_some_and(|model| glob.matches(model));
     (!matches).then(|| differs("model", found, wanted))
 }
 

@@ -1,7 +1,7 @@
 use super::{
     Content, Desired, Disk, Installed, Origin, Plan, Request, matching, needs_network, plan, wipe_plan,
 };
-use crate::config::{DiskSelector, DiskTransport, NodeConfig, Wipe};
+use crate::config::{Confirm, DiskSelector, DiskTransport, NodeConfig, Wipe};
 use crate::layout::DISK_MIN_BYTES;
 use crate::record::{InstallRecord, SlotRecord};
 use crate::slot::{BootEnv, Slot, Trial};
@@ -205,6 +205,20 @@ fn trials() {
 }
 
 #[test]
+fn a_confirmation_that_cannot_be_asked_for_keeps_the_disk_as_it_is() {
+    let asking = |generation| {
+        let mut config = config(generation, 5);
+        config.install.confirm = Confirm::Console;
+        config
+    };
+    let empty = [disk("/dev/vda", Content::Empty)];
+    assert_eq!(decide(&asking(2), Some("old"), &empty, &NETWORK), "E-CONFIG-INVALID");
+    let installed = [disk("/dev/vda", ours())];
+    assert_eq!(decide(&asking(3), Some("old"), &installed, &NETWORK), "E-CONFIG-INVALID");
+    assert_eq!(decide(&asking(2), Some("old"), &installed, &NETWORK), "boot /dev/vda a");
+}
+
+#[test]
 fn a_record_without_slots_boots_nothing() {
     let mut installed = installed();
     installed.record.slots.clear();
@@ -232,13 +246,14 @@ fn selectors() {
         change(&mut selector);
         selector
     };
-    let rows: [(bool, Change); 16] = [
+    let rows: [(bool, Change); 17] = [
         (true, |_| {}),
         (true, |s| s.wwn = Some("0x5002538e40b0d5f5".to_owned())),
         (false, |s| s.wwn = Some("0x5002538e40b0d5f".to_owned())),
         (true, |s| s.serial = Some("S/dev/sda".to_owned())),
         (false, |s| s.serial = Some("S/dev/sd".to_owned())),
         (true, |s| s.model = Some("QEMU*".to_owned())),
+        (true, |s| s.model = Some("QEMU?HARD*[!D]".to_owned())),
         (false, |s| s.model = Some("QEMU".to_owned())),
         (false, |s| s.model = Some("[".to_owned())),
         (true, |s| s.transport = Some(DiskTransport::Virtio)),

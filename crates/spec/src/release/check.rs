@@ -28,6 +28,9 @@ const FRAME_MAX_BYTES: u64 = 16 * layout::MIB;
 /// Bytes of the ESP that stay for GRUB, its files and FAT's own tables.
 const ESP_RESERVED_BYTES: u64 = 32 * layout::MIB;
 
+/// GRUB's program for UEFI and its script are kept in memory; a real one has less than 2 MiB. Bytes.
+const GRUB_FILE_MAX_BYTES: u64 = 8 * layout::MIB;
+
 /// A boot sector: 512 bytes (`boot.img` of GRUB).
 const BOOT_SECTOR_BYTES: u64 = 512;
 
@@ -71,6 +74,12 @@ impl Release {
         let room = (layout::ESP.bytes - ESP_RESERVED_BYTES) / 2;
         if boot > room {
             return Err(format!("kernel and initramfs have {boot} bytes; a slot has room for {room}"));
+        }
+        for name in [artifact::GRUB_EFI, artifact::GRUB_CFG] {
+            let bytes = self.get(name)?.bytes;
+            if bytes > GRUB_FILE_MAX_BYTES {
+                return Err(format!("`{name}` has {bytes} bytes; at most {GRUB_FILE_MAX_BYTES} are taken"));
+            }
         }
         let sector = self.get(artifact::GRUB_BIOS_BOOT)?.bytes;
         if sector != BOOT_SECTOR_BYTES {

@@ -27,7 +27,11 @@ impl Engine {
         }
         for (to, gateway) in &lease.routes {
             let gateway = (!gateway.is_unspecified()).then_some(*gateway);
-            self.netlink.add_route(&Route { to: *to, gateway, index, metric }).await?;
+            let route = Route { to: *to, gateway, index, metric };
+            // One that the kernel refuses costs what lies behind it, not the link.
+            if let Err(error) = self.netlink.add_route(&route).await {
+                self.shared.event(format!("route to {}/{} of the lease: {error}", to.0, to.1));
+            }
         }
         for route in defaults(lease.gateways.iter(), index, metric) {
             self.netlink.add_route(&route).await?;

@@ -32,9 +32,13 @@ pub(super) fn one_line(text: &str) -> Checked {
     expect(!text.contains(char::is_control), "a text on one line")
 }
 
+/// A pattern as fnmatch(3) has them, because systemd matches interfaces by the same text. Braces are refused, which
+/// fnmatch takes literally and people do not.
 pub(super) fn glob(text: &str) -> Checked {
-    let valid = !text.is_empty() && !text.contains(char::is_control) && globset::Glob::new(text).is_ok();
-    expect(valid, "a glob, e.g. `Samsung*`; `[` and `{` must be closed")
+    let valid = !text.is_empty()
+        && !text.contains(|c: char| c.is_control() || matches!(c, '{' | '}'))
+        && glob::Pattern::new(text).is_ok();
+    expect(valid, "a glob of `*`, `?` and `[…]`, e.g. `Samsung*`; `[` must be closed")
 }
 
 pub(super) fn device_path(text: &str) -> Checked {

@@ -127,7 +127,7 @@ pub(super) fn absolute_path(text: &str) -> Checked {
 }
 
 /// Files below /etc that are made from other keys; a second source would make the node unreachable.
-const OWN_FILES: [(&str, &str); 7] = [
+const OWN_FILES: [(&str, &str); 17] = [
     ("/etc/hostname", "`metadata.name`"),
     ("/etc/machine-id", "the install"),
     ("/etc/passwd", "`users`"),
@@ -135,6 +135,16 @@ const OWN_FILES: [(&str, &str); 7] = [
     ("/etc/shadow", "`users`"),
     ("/etc/gshadow", "`users`"),
     ("/etc/localtime", "`time.zone`"),
+    ("/etc/hosts", "`metadata.name`"),
+    ("/etc/sudoers.d/90-tatara", "`users`"),
+    ("/etc/ssh/sshd_config.d/10-tatara.conf", "`users`"),
+    ("/etc/tmpfiles.d/tatara-homes.conf", "`users`"),
+    ("/etc/sysctl.d/99-tatara.conf", "`tuning.sysctls`"),
+    ("/etc/modules-load.d/tatara.conf", "`tuning.modules`"),
+    ("/etc/systemd/resolved.conf.d/10-tatara.conf", "`network`"),
+    ("/etc/systemd/timesyncd.conf.d/10-tatara.conf", "`time.servers`"),
+    ("/etc/systemd/system.conf.d/10-tatara.conf", "the release"),
+    ("/etc/systemd/journald.conf.d/10-tatara.conf", "the release"),
 ];
 
 pub(super) fn etc_path(text: &str) -> Checked {
