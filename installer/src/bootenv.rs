@@ -112,3 +112,22 @@ pub fn complete_boot_sector(disk: &str) -> Result<bool, Fault> {
     let open = Disk::open(Path::new(disk), Access::WriteShared)?;
     write::boot_sector(&open.medium())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::node_cfg;
+    use tatara_disk::gpt::table;
+    use tatara_spec::cmdline;
+    use tatara_spec::layout::{DISK_MIN_BYTES, ESP};
+
+    #[test]
+    fn node_cfg_names_the_esp_that_it_is_on() {
+        let planned = table::plan(DISK_MIN_BYTES, 512).unwrap();
+        let esp = crate::parts::entry(&planned, &ESP).unwrap();
+        let text = node_cfg(esp, &["quiet".to_owned()]).unwrap();
+        let args = text.strip_prefix("set node_args='").unwrap().trim_end().trim_end_matches('\'');
+        let line = cmdline::parse(args).unwrap();
+        assert_eq!(line.esp, Some(esp.guid.to_string()));
+        assert_eq!(line.all.last().map(String::as_str), Some("quiet"));
+    }
+}

@@ -36,7 +36,8 @@ pub fn check_init(new_root: &Path, init: &Path) -> Result<()> {
 }
 
 /// Makes `new_root`, a mount point, the root of this process, takes /dev, /proc, /sys and /run along, and frees the initramfs'
-/// memory, in a child that the next init reaps, as util-linux does. The caller executes the next init. Call [`check_init`] first: this cannot be undone.
+/// memory in a child, which the next init reaps, as util-linux does: nobody waits for it. The caller has one thread and executes the
+/// next init. Call [`check_init`] first: this cannot be undone.
 ///
 /// # Errors
 /// What mount(2), chdir(2) and chroot(2) say. Files of the initramfs that cannot be removed only cost memory, and are no error.

@@ -96,3 +96,37 @@ fn parameters_come_from_the_command_line() {
     assert_eq!(parameters["nvme_core"], "io_timeout=30 multipath=N");
     assert!(blacklist.contains("a_b"));
 }
+
+#[test]
+fn a_module_that_another_thread_loads_is_waited_for() {
+    let root = machine(&[]);
+    let drivers = drivers(root.path(), "");
+    assert!(drivers.claim(0), "nobody is at it");
+    let claimed = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| drivers.claim(0));
+        drivers.release(0);
+        waiting.join().unwrap()
+    });
+    assert!(!claimed, "it was tried already");
+}
+
+#[test]
+fn threads_try_a_module_once() {
+    let root = machine(&[("pci", NVME)]);
+    let drivers = drivers(root.path(), "");
+    let failed: usize = std::thread::scope(|scope| {
+        let look = || drivers.coldplug(Class::Direct).unwrap().failed.len();
+        let others = [scope.spawn(look), scope.spawn(look)];
+        look() + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(failed, 2, "nvme_core and nvme are refused once each");
+}
+
+#[test]
+fn a_module_that_is_still_starting_is_not_there_yet() {
+    let root = machine(&[("pci", E1000E)]);
+    let state = root.path().join("sys/module/e1000e");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("initstate"), "coming\n").unwrap();
+    assert_eq!(tried(&drivers(root.path(), ""), Class::All), ["e1000e"]);
+}

@@ -278,3 +278,14 @@ proptest! {
         assert_eq!(ip(&format!("ip={text}:dhcp")).interface, Some(text));
     }
 }
+
+#[test]
+fn the_esp_is_a_guid_and_stays_with_its_disk() {
+    let parsed = line("tatara.boot=disk tatara.esp=E95675AF-b889-4836-8800-a5f5bb1b4430");
+    assert_eq!(parsed.esp.as_deref(), Some("e95675af-b889-4836-8800-a5f5bb1b4430"));
+    assert_eq!(carried(&parsed), Vec::<String>::new(), "another disk has another ESP");
+    for wrong in ["", "sda2", "e95675afb88948368800a5f5bb1b4430", "g95675af-b889-4836-8800-a5f5bb1b4430"] {
+        let fault = parse(&format!("tatara.esp={wrong}")).expect_err(wrong);
+        assert_eq!(fault.code, Code::CmdlineBad, "{wrong}");
+    }
+}
