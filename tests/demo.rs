@@ -43,7 +43,11 @@ fn main() -> Result<()> {
     let login = key.login("demo", guest.ssh_port(), "sudo tatara-node status; sudo tatara-node timeline");
     ensure!(login.ok, "cannot log in: {}", login.err);
     println!("{}", login.out);
-    let svg = key.login("demo", guest.ssh_port(), "sudo tatara-node timeline --svg /dev/stdout");
+    let svg = key.login(
+        "demo",
+        guest.ssh_port(),
+        "sudo tatara-node timeline --svg /run/timeline.svg && cat /run/timeline.svg",
+    );
     ensure!(svg.ok && svg.out.contains("<svg"), "no timeline: {}", svg.err);
     fs::write(output.join("timeline.svg"), svg.out).context("cannot write timeline.svg")?;
 

@@ -23,6 +23,16 @@ struct State {
     ended: bool,
 }
 
+/// A line without terminal control sequences (ECMA-48, CSI): systemd colours the names of units.
+fn without_escapes(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let end = part.find(|c: char| ('@'..='~').contains(&c)).map_or(part.len(), |end| end + 1);
+        text + &part[end..]
+    })
+}
+
 /// What a wait came to.
 pub enum Waited {
     /// The line, and when it came.
@@ -46,7 +56,7 @@ impl Console {
     fn fill(&self, mut stream: impl std::io::BufRead) {
         let mut bytes = Vec::new();
         while stream.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
-            let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            let line = without_escapes(&String::from_utf8_lossy(&bytes)).trim_end().to_owned();
             self.lock().lines.push((Instant::now(), line));
             self.shared.changed.notify_all();
             bytes.clear();
