@@ -14,7 +14,7 @@ const BOOT: Duration = Duration::from_secs(200);
 const LOWEST_MEMORY_MIB: u32 = 512;
 
 fn served(setup: &Setup, config: &NodeYaml) -> Server {
-    let server = Server::start(&release::small(), &["console=ttyS0"]);
+    let server = Server::start(&release::small(), &["console=ttyS0", "panic=10"]);
     server.publish(&setup.mac(), &config.text());
     server
 }

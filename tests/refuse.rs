@@ -19,7 +19,7 @@ struct Case<'a> {
 }
 
 fn refused(case: &Case<'_>, change: impl FnOnce(&Server)) {
-    let server = Server::start(&release::small(), &["console=ttyS0"]);
+    let server = Server::start(&release::small(), &["console=ttyS0", "panic=10"]);
     server.publish(&case.setup.mac(), &case.config);
     change(&server);
     let before = digests(&case.setup);
@@ -133,7 +133,7 @@ fn manifest_without_the_signature_asked_for() {
 #[test]
 fn payload_with_one_bit_flipped() {
     let setup = direct();
-    let server = Server::start(&release::small(), &["console=ttyS0"]);
+    let server = Server::start(&release::small(), &["console=ttyS0", "panic=10"]);
     server.publish(&setup.mac(), &good().text());
     server.replace("root.erofs.zst", |mut bytes| {
         let middle = bytes.len() / 2;
