@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOTFS}");
     let text = std::fs::read_to_string(source.join(REQUIREMENTS))?;
     std::fs::write(out.join("kernel_requirements.rs"), requirements_table(&text)?)?;
-    std::fs::write(out.join("rootfs.rs"), rootfs_table(&source.join(ROOTFS))?)?;
+    std::fs::write(out.join("rootfs.rs"), rootfs_table(&source.join(ROOTFS), &out.join("rootfs"))?)?;
     Ok(())
 }
 
@@ -59,15 +59,19 @@ fn requirements_table(text: &str) -> Result<String, Box<dyn Error>> {
     Ok(table)
 }
 
-/// `&[RootfsEntry]` as Rust text: regular files by `include_bytes!`, symbolic links by their target. Git keeps of a mode
-/// only the executable bit, so that is all that counts here.
-fn rootfs_table(root: &Path) -> Result<String, Box<dyn Error>> {
+/// `&[RootfsEntry]` as Rust text: regular files by `include_bytes!` of a numbered copy, so that no path of a checkout is in a
+/// build that several share; symbolic links by their target. Git keeps of a mode only the executable bit, so that is all
+/// that counts here.
+fn rootfs_table(root: &Path, copies: &Path) -> Result<String, Box<dyn Error>> {
     let mut table = String::from("&[\n");
     if !root.is_dir() {
         table.push_str("]\n");
         return Ok(table);
     }
-    for entry in walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name() {
+    std::fs::create_dir_all(copies)?;
+    for (number, entry) in
+        walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter().enumerate()
+    {
         let entry = entry?;
         let path = entry.path().strip_prefix(root)?.to_str().ok_or("a payload path is not UTF-8")?;
         let kind = entry.file_type();
@@ -78,7 +82,9 @@ fn rootfs_table(root: &Path) -> Result<String, Box<dyn Error>> {
         } else {
             let executable = entry.metadata()?.permissions().mode() & 0o111 != 0;
             let mode = if executable { 0o755 } else { 0o644 };
-            format!("RootfsNode::File {{ mode: {mode:#o}, bytes: include_bytes!({:?}) }}", entry.path())
+            std::fs::write(copies.join(number.to_string()), std::fs::read(entry.path())?)?;
+            let copy = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/rootfs/{number}\"))");
+            format!("RootfsNode::File {{ mode: {mode:#o}, bytes: {copy} }}")
         };
         writeln!(table, "RootfsEntry {{ path: {path:?}, node: {node} }},")?;
     }

@@ -54,7 +54,7 @@ fn rendered(config: &NodeConfig) -> Vec<Rendered> {
 }
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    PathBuf::from("tests/golden")
 }
 
 fn text(files: &[Rendered]) -> String {

@@ -60,7 +60,7 @@ mod tests {
     use std::process::ExitCode;
 
     fn fixture(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config").join(name)
+        PathBuf::from("tests/fixtures/config").join(name)
     }
 
     #[test]

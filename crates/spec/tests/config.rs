@@ -11,7 +11,7 @@ use tatara_spec::Code;
 use tatara_spec::config::{self, Diagnostic, NodeConfig};
 
 fn fixtures(kind: &str) -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/config").join(kind);
+    let dir = Path::new("../../tests/fixtures/config").join(kind);
     let mut files: Vec<PathBuf> = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())

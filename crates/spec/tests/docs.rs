@@ -7,7 +7,7 @@ use std::path::Path;
 use tatara_spec::{config, error};
 
 fn check(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    let path = Path::new("../../docs").join(name);
     if std::env::var_os("TATARA_UPDATE_DOCS").is_some() {
         std::fs::write(&path, text).unwrap();
     }

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_requirement_names_a_file_that_exists() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = std::path::Path::new(".");
         assert!(REQUIREMENTS.len() > 40);
         for requirement in REQUIREMENTS {
             assert!(
