@@ -1,6 +1,7 @@
 # make demo    a machine that installs itself by PXE under UEFI, in QEMU
 # make test    format, lints, licences, unit tests, and the boots in QEMU
 # make bench   beside what one would use instead; table and target/bench/result.json
+# make faults  the fault matrix, and its table in docs/faults.md
 # make lint    only the first three of `make test`
 # make setup   Debian packages and the musl target; every other target calls it
 
@@ -15,7 +16,7 @@ export TATARA_APPLIANCE_DIR := $(CARGO_TARGET_DIR)/$(MUSL)/appliance
 export TATARA_TOOL := $(CARGO_TARGET_DIR)/release/tatara
 DENY := $(TATARA_CACHE)/tools/bin/cargo-deny
 
-.PHONY: setup demo test bench lint appliance tool
+.PHONY: setup demo test bench faults lint appliance tool
 
 setup:
 	@scripts/setup
@@ -38,8 +39,14 @@ lint: setup $(DENY)
 test: lint appliance tool
 	cargo test --locked --workspace --exclude tatara-tests
 	cargo test --locked -p tatara-tests --test rules
-	cargo test --locked -p tatara-tests --test refuse --test install -- --test-threads=2
+	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=2
 	cargo test --locked -p tatara-tests --test boot -- --test-threads=1
+
+# Every row of the fault matrix, and the table of them.
+faults: appliance tool
+	rm -rf $(CURDIR)/target/faults
+	TATARA_FAULTS=$(CURDIR)/target/faults cargo test --locked -p tatara-tests --test faults -- --test-threads=2
+	cargo run --locked --quiet -p tatara-tests --bin faults -- $(CURDIR)/target/faults $(CURDIR)/docs/faults.md
 
 demo: appliance tool
 	cargo run --locked --release --quiet -p tatara-tests --bin demo -- $(CURDIR)/target/demo

@@ -53,6 +53,8 @@ pub struct Setup {
     pub(crate) given: Option<(PathBuf, PathBuf, String)>,
     /// Instead of the server's own pin.
     pub pin: Option<String>,
+    /// `console=` arguments, in order.
+    pub(crate) consoles: Vec<&'static str>,
 }
 
 struct Files {
@@ -79,6 +81,7 @@ impl Setup {
             ssh_port: None,
             given: None,
             pin: None,
+            consoles: vec!["ttyS0"],
         };
         setup.make_disks();
         setup
@@ -113,6 +116,25 @@ impl Setup {
     pub fn nics(mut self, nics: &[Nic]) -> Self {
         self.nics = nics.to_vec();
         self
+    }
+
+    /// These consoles instead of the serial one alone.
+    #[must_use]
+    pub fn consoles(mut self, names: &[&'static str]) -> Self {
+        self.consoles = names.to_vec();
+        self
+    }
+
+    /// The VGA console beside the serial one.
+    #[must_use]
+    pub fn vga_console(self) -> Self {
+        self.consoles(&["tty0", "ttyS0"])
+    }
+
+    /// Whether there is a VGA console whose memory holds text: BIOS only, since UEFI's is pixels.
+    #[must_use]
+    pub fn has_vga_console(&self) -> bool {
+        self.firmware == Firmware::Bios && self.consoles.contains(&"tty0")
     }
 
     /// This much memory.
@@ -311,6 +333,25 @@ impl Guest {
             .filter(|disk| disk["device"] == "disk0")
             .filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
         Ok(written.sum())
+    }
+
+    /// What stands in the memory of the VGA console, the scrolled rows included; without line ends, as a wrapped line has none.
+    ///
+    /// # Panics
+    /// When QEMU's monitor does not give it.
+    #[must_use]
+    pub fn vga_text(&self) -> String {
+        /// Where VGA keeps text: pairs of character and colour.
+        const MEMORY: (u64, u64) = (0xb8000, 0x8000);
+        let file = self.setup.scratch().join("vga");
+        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp")).expect("QEMU's monitor");
+        let what = serde_json::json!({"val": MEMORY.0, "size": MEMORY.1, "filename": file});
+        monitor.execute("pmemsave", &what).expect("the VGA console's memory");
+        let bytes = std::fs::read(&file).expect("the VGA console's memory");
+        bytes
+            .chunks_exact(2)
+            .map(|cell| if cell[0].is_ascii_graphic() { char::from(cell[0]) } else { ' ' })
+            .collect()
     }
 
     /// The last lines, for a message.

@@ -7,6 +7,7 @@ mod machine;
 pub mod release;
 pub mod server;
 pub mod ssh;
+pub mod trial;
 
 use std::path::PathBuf;
 

@@ -55,7 +55,8 @@ fn arguments(setup: &Setup, server: &Server) -> String {
     let args = server.kernel_args();
     let args = setup.pin.as_ref().map_or(args.clone(), |pin| args.replace(&server.pin, pin));
     // With `panic=10` nothing is missing on a node without isolation: no kexec, which tests/boot.rs is about.
-    format!("console=ttyS0 panic=10 {args}")
+    let consoles: String = setup.consoles.iter().map(|name| format!("console={name} ")).collect();
+    format!("{consoles}panic=10 {args}")
 }
 
 fn stick(server: &Server, args: &str) -> PathBuf {

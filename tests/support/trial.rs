@@ -1,0 +1,106 @@
+//! A row of the fault matrix: what is done to a machine, the code and hint that it must show on every console, and what has
+//! become of its disks. A row that passed is kept as JSON in `$TATARA_FAULTS`, if that is set; `make faults` makes the table.
+
+use crate::guest::{Guest, Setup, disk_digest};
+use crate::server::Server;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tatara_spec::Code;
+
+/// For everything that a machine does by itself in emulation.
+pub const SOON: Duration = Duration::from_secs(300);
+
+/// A machine to which something is done.
+pub struct Trial {
+    area: &'static str,
+    done: &'static str,
+    /// The machine.
+    pub setup: Setup,
+    begin: Instant,
+    before: Vec<u64>,
+    codes: Vec<Code>,
+}
+
+/// What has become of the disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// Block for block as before: compared here.
+    Untouched,
+    /// The fault was over, and the machine installed and booted by itself: the caller has seen it.
+    Installed,
+    /// Partly written, and not bootable.
+    Unbootable,
+    /// The row is not about disks.
+    Irrelevant,
+}
+
+impl Trial {
+    /// `area` is the matrix' section, `done` what is done, for the table. Disks are read here: make them first.
+    #[must_use]
+    pub fn new(area: &'static str, done: &'static str, setup: Setup) -> Self {
+        let before = digests(&setup);
+        Self { area, done, setup, begin: Instant::now(), before, codes: Vec::new() }
+    }
+
+    /// Starts the machine with a VGA console beside the serial one.
+    #[must_use]
+    pub fn start(&self, server: &Server) -> Guest {
+        Guest::start(&self.setup, Some(server))
+    }
+
+    /// Waits until the machine says `code` with `says` in a line of its own or the same, the code's hint, and that it will
+    /// try again; on every console.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn refused(&mut self, guest: &Guest, code: Code, says: &str) {
+        guest.expect(&format!("code={}", code.name()), SOON);
+        guest.printed(says, SOON);
+        // It must go on by itself: a further try, not a halt.
+        guest.expect("try again", SOON);
+        guest.printed(code.hint(), SOON);
+        if self.setup.has_vga_console() {
+            let screen = guest.vga_text();
+            for text in [format!("code={}", code.name()), code.hint().to_owned()] {
+                assert!(screen.contains(&text), "`{text}` is not on the VGA console:\n{screen}");
+            }
+        }
+        self.codes.push(code);
+    }
+
+    /// The machine has ended: compares the disks if that is what is said of them, and keeps the row.
+    ///
+    /// # Panics
+    /// When a disk that should be untouched was written to.
+    pub fn ends(self, guest: Guest, disks: Disks) {
+        drop(guest);
+        if disks == Disks::Untouched {
+            assert_eq!(self.before, digests(&self.setup), "a disk was written to");
+        }
+        self.keep(disks);
+    }
+
+    fn keep(&self, disks: Disks) {
+        let Some(dir) = std::env::var_os("TATARA_FAULTS").map(std::path::PathBuf::from) else { return };
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        let disks = match disks {
+            Disks::Untouched => "untouched",
+            Disks::Installed => "installed afterwards",
+            Disks::Unbootable => "not bootable",
+            Disks::Irrelevant => "–",
+        };
+        let codes: Vec<&str> = self.codes.iter().map(|code| code.name()).collect();
+        let row = json!({
+            "area": self.area, "test": test, "done": self.done, "codes": codes, "disks": disks,
+            "seconds": self.begin.elapsed().as_secs(),
+        });
+        std::fs::create_dir_all(&dir).expect("the directory of the rows");
+        let file = dir.join(format!("{}.json", test.replace("::", ".")));
+        std::fs::write(file, row.to_string()).expect("a row");
+    }
+}
+
+fn digests(setup: &Setup) -> Vec<u64> {
+    setup.disk_paths().iter().map(|path| disk_digest(path)).collect()
+}
