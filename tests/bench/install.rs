@@ -1,4 +1,5 @@
-//! Installs of the same image onto the same loop device, each from its own usual form of the image, zstd level 19 for all.
+//! Installs of the same image onto the same loop device, each from its own usual form of the image; zstd at the level of the
+//! test release (support/release.rs) for all: how fast it decodes hardly depends on the level.
 
 use crate::figures::{Figures, median};
 use crate::tools::{Rivals, shell, timed};
@@ -47,7 +48,7 @@ impl Forms {
         };
         timed(&mut shell(&format!(
             "zstd -q -d {0}/root.erofs.zst -o {1} && fallocate --dig-holes {1}
-             zstd -q -T0 -6 {1} -o {2}
+             zstd -q -T0 -3 {1} -o {2}
              bmaptool -q create {1} -o {3}
              qemu-img convert -q -O qcow2 -c -o compression_type=zstd {1} {4}",
             release.display(),

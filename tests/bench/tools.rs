@@ -38,68 +38,65 @@ pub(crate) struct Rivals {
 }
 
 impl Rivals {
-    /// Builds them once; they are kept in the cache.
-    pub(crate) fn prepare() -> Result<Self> {
+    /// Builds them once for the release's kernel; they are kept in the cache.
+    pub(crate) fn prepare(release: &Path) -> Result<Self> {
         let dir = support::cache().join("rivals");
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        timed(Command::new("apt-get").args([
-            "install",
-            "-qq",
-            "-y",
-            "--no-install-recommends",
-            "bmap-tools",
-        ]))?;
+        apt_install(&["bmap-tools"])?;
+        let version = support::release::kernel_version(release);
         let this = Self {
             coreos_installer: dir.join("bin/coreos-installer"),
-            initramfs_tools: dir.join("initramfs-tools.img"),
-            dracut: dir.join("dracut.img"),
+            initramfs_tools: dir.join(format!("initramfs-tools-{version}.img")),
+            dracut: dir.join(format!("dracut-{version}.img")),
         };
         if !this.coreos_installer.exists() {
-            let packages = [
-                "install",
-                "-qq",
-                "-y",
-                "--no-install-recommends",
-                "libssl-dev",
-                "libzstd-dev",
-                "pkg-config",
-            ];
-            timed(Command::new("apt-get").args(packages))?;
-            timed(
-                Command::new("cargo")
-                    .args(["install", "--locked", "--quiet", "coreos-installer", "--root"])
-                    .arg(&dir),
-            )?;
+            apt_install(&["libssl-dev", "libzstd-dev", "pkg-config"])?;
+            let mut install = Command::new("cargo");
+            install.args(["install", "--locked", "--quiet", "coreos-installer", "--root"]).arg(&dir);
+            // Not among the builds of this workspace.
+            timed(install.env_remove("CARGO_TARGET_DIR"))?;
         }
         if !(this.initramfs_tools.exists() && this.dracut.exists()) {
-            this.build_initramfs(&dir)?;
+            this.build_initramfs(release, &version)?;
         }
         Ok(this)
     }
 
-    /// Both tools in the chroot of a Debian 13 with the same kernel. Our root is erofs, so both are told to include it.
-    fn build_initramfs(&self, dir: &Path) -> Result<()> {
-        let root = dir.join("root");
+    /// Both tools in the chroot of a Debian 13 that has the release's own kernel modules. Our root is erofs, so both are
+    /// told to include it.
+    fn build_initramfs(&self, release: &Path, version: &str) -> Result<()> {
+        let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let root = scratch.path().join("root");
         let mirror = timed_output(&mut shell(
             "apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' | awk '$2 == \"bookworm\" {print $1; exit}'",
         ))?;
-        let packages = "linux-image-amd64,initramfs-tools,dracut-core,systemd,systemd-sysv,udev,kmod,zstd,erofs-utils,e2fsprogs";
+        let packages =
+            "initramfs-tools,dracut-core,systemd,systemd-sysv,udev,kmod,zstd,erofs-utils,e2fsprogs";
         let mut bootstrap = Command::new("mmdebstrap");
         bootstrap.args(["--quiet", "--mode=root", "--variant=minbase"]).arg(format!("--include={packages}"));
         timed(bootstrap.arg("trixie").arg(&root).arg(mirror.trim()))?;
+        support::release::unpack_kernel(release, &root);
         let root = root.display();
         timed(&mut shell(&format!(
             "echo erofs >> {root}/etc/initramfs-tools/modules
              sed -i 's/^MODULES=.*/MODULES=most/' {root}/etc/initramfs-tools/initramfs.conf
-             version=$(ls {root}/usr/lib/modules)
-             chroot {root} mkinitramfs -o /initramfs-tools.img $version
-             chroot {root} dracut --no-hostonly --add-drivers erofs /dracut.img $version
-             mv {root}/initramfs-tools.img {}; mv {root}/dracut.img {}; rm -rf --one-file-system {root}",
+             chroot {root} depmod {version}
+             chroot {root} mkinitramfs -o /initramfs-tools.img {version}
+             chroot {root} dracut --no-hostonly --add-drivers erofs /dracut.img {version}
+             cp {root}/initramfs-tools.img {}; cp {root}/dracut.img {}",
             self.initramfs_tools.display(),
             self.dracut.display()
         )))?;
         Ok(())
     }
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"])
+        .args(packages);
+    timed(&mut install).map(|_| ())
 }
 
 fn timed_output(command: &mut Command) -> Result<String> {

@@ -34,7 +34,8 @@ pub fn small() -> PathBuf {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let (root, donor) = (scratch.path().join("small"), scratch.path().join("donor"));
         small_root(&root);
-        let version = kernel_of(&debian, &donor);
+        let version = kernel_version(&debian);
+        unpack_kernel(&debian, &donor);
         let mut command = build(output);
         command.arg("--rootfs").arg(&root);
         command.arg("--kernel-image").arg(donor.join(format!("boot/vmlinuz-{version}")));
@@ -44,10 +45,21 @@ pub fn small() -> PathBuf {
     })
 }
 
-/// Unpacks kernel and modules of the cached Debian root that a release was made from; returns their version.
-fn kernel_of(release: &Path, donor: &Path) -> String {
+/// Version of a release's kernel.
+///
+/// # Panics
+/// When the release has no manifest.
+#[must_use]
+pub fn kernel_version(release: &Path) -> String {
     let manifest = fs::read(release.join("release.json")).expect("the release's manifest");
-    let manifest = tatara_spec::release::Release::parse(&manifest).expect("the release's manifest");
+    tatara_spec::release::Release::parse(&manifest).expect("the release's manifest").kernel_version
+}
+
+/// Unpacks kernel and modules of the cached Debian root that a release was made from, below `donor`.
+///
+/// # Panics
+/// When no cached root has the release's kernel.
+pub fn unpack_kernel(release: &Path, donor: &Path) {
     fs::create_dir_all(donor).expect("a directory");
     let roots = fs::read_dir(cache()).expect("the cache").flatten().map(|entry| entry.path());
     let root =
@@ -59,7 +71,8 @@ fn kernel_of(release: &Path, donor: &Path) -> String {
     tar.arg("-xf").arg(archive.expect("a cached Debian root")).arg("-C").arg(donor);
     tar.args(["./boot", "./usr/lib/modules"]);
     assert!(tar.status().expect("tar").success(), "the cached Debian root cannot be unpacked");
-    manifest.kernel_version
+    let modules = donor.join("usr/lib/modules").join(kernel_version(release));
+    assert!(modules.is_dir(), "the newest cached Debian root is not the release's: no {}", modules.display());
 }
 
 fn small_root(root: &Path) {
