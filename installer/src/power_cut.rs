@@ -303,6 +303,24 @@ fn a_complete_install_is_found_and_a_lost_state_is_never_empty() {
     let damaged = |_: &Entry| Err(Fault::new(Code::StateMount, "bad superblock"));
     let content = judge(&disk.medium(), &damaged).content;
     assert_eq!(content, Content::Unreadable("bad superblock".into()));
+}
+
+/// The boot sector is written when the record is durable: with it, a record that is not there was lost, and the disk is no free one.
+#[test]
+fn a_complete_install_without_its_record_is_never_overwritten() {
+    let (disk, partitions, _) = installed();
+    let lost = found(&disk, b"no record");
+    assert!(matches!(&lost, Content::Unreadable(why) if why.contains("no install record")), "{lost:?}");
+    let state = parts::entry(&partitions, &STATE).unwrap();
+    disk.zero_range(state.first_byte, 4096).unwrap();
+    let erased = found(&disk, b"no record");
+    assert!(matches!(&erased, Content::Unreadable(why) if why.contains("wipefs")), "{erased:?}");
+}
+
+#[test]
+fn an_install_cut_before_its_boot_sector_goes_on() {
+    let disk = FakeDisk::default();
+    install(&disk, &OLD).unwrap();
     assert_eq!(found(&disk, b"no record"), Content::Interrupted);
 }
 
