@@ -44,7 +44,7 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
         let config = m.step(Step::Config, wanted::fetch_config)?;
         let wanted = m.step(Step::Release, |m| wanted::fetch_release(m, config))?;
         // Disks that came late count: nothing is chosen before all that are there are known.
-        disks = m.scan()?;
+        disks = m.settled_disks()?;
         wanted
     };
     match m.step(Step::Plan, |m| decide(m, &wanted, &disks))? {
