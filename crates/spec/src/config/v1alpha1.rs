@@ -148,10 +148,10 @@ pub enum DiskTransport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wipe {
-    /// Only an empty disk, or an install of ours.
+    /// Only an empty disk, or an install of this node.
     #[default]
     Never,
-    /// Also a disk that holds something else.
+    /// Also a disk that holds something else, another node's install included.
     Foreign,
 }
 
