@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tatara_init::backoff::Backoff;
 use tatara_init::console::{Kernel, Reporter};
 use tatara_init::drivers::{Class, Drivers, Settling};
-use tatara_installer::{Progress, StateFile, StateMount, scan};
+use tatara_installer::{Progress, StateFile, StateMount, scan, state as state_partition};
 use tatara_spec::cmdline::{self, CommandLine};
 use tatara_spec::layout::{MIB, run, state};
-use tatara_spec::plan::{Content, Disk, Origin};
+use tatara_spec::plan::{Content, Disk, Origin, Serials};
 use tatara_spec::record::Timeline;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
@@ -58,6 +58,12 @@ pub(crate) struct Machine {
     /// The plan as printed.
     pub(crate) plan: String,
     pub(crate) backoff: Backoff,
+    /// Since when nobody gave a config; `None` when the last try got one.
+    pub(crate) offline_since: Option<Instant>,
+    /// The configs that were accepted, for as long as this worker runs.
+    pub(crate) serials: Serials,
+    /// What is not as configured about this boot, so far.
+    pub(crate) degraded: Vec<String>,
     /// The step that runs, for the record of its failure.
     running: Mutex<Option<Step>>,
     /// The least free memory seen while bytes were on their way, in bytes.
@@ -85,6 +91,9 @@ impl Machine {
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),
+            offline_since: None,
+            serials: Serials::default(),
+            degraded: Vec::new(),
             running: Mutex::new(None),
             lowest_memory: AtomicU64::new(u64::MAX),
         })
@@ -255,7 +264,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
 
 /// Writes a file below /run/tatara.
 pub(crate) fn write_run(path: &str, bytes: &[u8]) -> Result<(), Fault> {
-    fs::create_dir_all(run::DIR)
+    state_partition::make_run_dir(Path::new("/"))
         .and_then(|()| fs::write(path, bytes))
         .map_err(|e| Fault::caused(Code::Sys, format!("cannot write {path}"), e))
 }

@@ -69,6 +69,7 @@ pub const GRUBENV_BYTES: usize = 1024;
 
 /// A slot that has yet to prove itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Trial {
     /// The slot on trial.
     pub slot: Slot,

@@ -10,14 +10,14 @@ use tatara_spec::Fault;
 /// How long nothing may have appeared where a controller finds its disks by itself: `usb_storage.delay_use` is 1 s
 /// (Documentation/admin-guide/kernel-parameters.txt), the link of a disk that spins up is tried again within 2 s
 /// (drivers/ata/libata-eh.c), and 3 s cover both.
-pub const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(3);
 
 /// The same where every controller is NVMe or virtio: their disks come with the driver, at most a namespace scan later.
-pub const QUIET_DIRECT: Duration = Duration::from_millis(500);
+const QUIET_DIRECT: Duration = Duration::from_millis(500);
 
 /// The longest wait: a RAID controller that finds a shelf disk by disk must not hold the machine for ever. A disk that comes later
 /// still is seen when the next try begins.
-pub const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Below /sys: what shows that a disk, or something that may bring one, has appeared.
 const PLACES: [&str; 8] = [

@@ -2,8 +2,12 @@
 
 use super::{DISK, NETWORK, config, decide, disk, of_node, on_trial, ours, short};
 use crate::config::Wipe;
-use crate::plan::{Content, Desired, Plan, Request, needs_network, plan};
+use crate::error::Code;
+use crate::plan::{
+    Content, Desired, OFFLINE_DEADLINE, Origin, Plan, Request, Serials, may_do_without, needs_network, plan,
+};
 use crate::slot::{Slot, Trial};
+use std::time::Duration;
 
 #[test]
 fn a_disk_of_another_node_is_neither_booted_nor_overwritten() {
@@ -80,6 +84,52 @@ fn an_upgrade_leaves_the_slot_that_works() {
     for (what, trial, running, expected) in rows {
         assert_eq!(upgrade(trial, running), expected, "{what}");
     }
+}
+
+#[test]
+fn a_node_does_without_its_config_only_when_nobody_asked_and_nobody_answers() {
+    let late = OFFLINE_DEADLINE;
+    let usb = Request { origin: Origin::Usb, ..NETWORK };
+    let refresh = Request { refresh: true, ..NETWORK };
+    let early = late - Duration::from_millis(1);
+    let rows = [
+        (true, NETWORK, Code::NetConnect, late),
+        (true, NETWORK, Code::NetDhcp, late),
+        (true, NETWORK, Code::HttpStatus, late),
+        (true, NETWORK, Code::TlsTime, late),
+        (false, NETWORK, Code::NetConnect, early),
+        (false, refresh, Code::NetConnect, late),
+        (false, usb, Code::NetConnect, late),
+        (false, DISK, Code::NetConnect, late),
+        (false, NETWORK, Code::ConfigInvalid, late),
+        (false, NETWORK, Code::ConfigSerial, late),
+        (false, NETWORK, Code::ConfigSignature, late),
+        (false, NETWORK, Code::DiskAmbiguous, late),
+        (false, NETWORK, Code::CmdlineBad, late),
+    ];
+    for (expected, request, code, waited) in rows {
+        assert_eq!(may_do_without(&request, code, waited), expected, "{request:?} {code} {waited:?}");
+    }
+    // And without a release such a boot is the only thing that a plan can be.
+    let found = |content| decide(&config(3, 5), None, &[disk("/dev/vda", content)], &NETWORK);
+    assert_eq!(found(ours()), "boot /dev/vda a");
+    assert_eq!(found(Content::Empty), "E-DISK-NONE");
+    assert_eq!(found(Content::Interrupted), "E-DISK-NONE");
+}
+
+#[test]
+fn a_reinstall_that_failed_forgets_no_serial() {
+    let mut serials = Serials::default();
+    let older = config(3, 4);
+    serials.check(&older).expect("nothing is known yet");
+    serials.note(&[disk("/dev/vda", ours()), disk("/dev/vdb", of_node("node-2"))]);
+    // The record, with serial 5, is erased by now.
+    serials.note(&[disk("/dev/vda", Content::Interrupted)]);
+    assert_eq!(serials.check(&older).expect_err("it is older").code, Code::ConfigSerial);
+    serials.check(&config(3, 5)).expect("as new as the last one");
+    let mut other = older;
+    other.metadata.name = "node-3".to_owned();
+    serials.check(&other).expect("another node");
 }
 
 #[test]
