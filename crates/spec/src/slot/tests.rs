@@ -104,7 +104,7 @@ fn node_cfg_refuses_what_grub_cannot_pass() {
 #[test]
 fn node_cfg_refuses_what_does_not_fit() {
     let fits = "x".repeat(NODE_CFG_BYTES - "set node_args=''\n".len());
-    assert_eq!(node_cfg(&[fits.clone()]).expect("it fits").len(), NODE_CFG_BYTES);
+    assert_eq!(node_cfg(std::slice::from_ref(&fits)).expect("it fits").len(), NODE_CFG_BYTES);
     let fault = node_cfg(&[fits + "x"]).expect_err("a byte too many");
     assert_eq!(fault.code, Code::CmdlineBad);
     assert!(fault.message.contains("4097 bytes"), "{}", fault.message);
