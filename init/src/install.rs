@@ -138,7 +138,7 @@ pub(crate) fn complete(m: &Machine, target: &Target) {
     match bootenv::complete_boot_sector(&target.disk) {
         Ok(false) => {}
         Ok(true) => {
-            m.reporter.info(&format!("the boot sector of {} was missing and is written", target.disk))
+            m.reporter.info(&format!("the boot sector of {} was missing and is written", target.disk));
         }
         // The node boots all the same, and at the next boot from the network it is tried again.
         Err(fault) => m.reporter.info(&format!("{}: {}", fault.code, fault.chain())),
