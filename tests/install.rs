@@ -37,6 +37,8 @@ fn check(found: &serde_json::Value) {
     assert_eq!(found["usr_writable"], false, "root is read-only");
     assert_eq!(found["config_mode"], "0600");
     assert_eq!(found["state_mode"], "0700");
+    assert_eq!(found["run_mode"], "0755", "status is for everybody");
+    assert_eq!(found["boot_mode"], "0644");
     let machine_id = found["texts"]["/etc/machine-id"].as_str().unwrap_or_default();
     assert!(machine_id.len() == 32 && machine_id.bytes().all(|b| b.is_ascii_hexdigit()), "`{machine_id}`");
 }

@@ -148,17 +148,38 @@ fn an_account_of_the_root_cannot_be_taken() {
     let mut config = config(&fs::read_to_string(golden().join("users/config.yaml")).unwrap());
     let (cpu, keys) = (cpu_plan(&config), fetched_keys());
     let mut base = base();
-    base.passwd.push_str("taken:x:1001:1001::/:/bin/sh\n");
+    base.passwd.push_str("taken:x:15132:15132::/:/bin/sh\n");
     let check = |config: &NodeConfig| {
         let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
         render(&input).unwrap_err().chain()
     };
     assert_eq!(
         check(&config),
-        "users: number 1001, due to `retired`, belongs to `taken` in the root's /etc/passwd"
+        "users: number 15132, due to `retired`, belongs to `taken` in the root's /etc/passwd"
     );
     config.users[0].name = "taken".into();
     assert_eq!(check(&config), "users: `taken` is already in the root's /etc/passwd; choose another name");
+}
+
+#[test]
+fn removing_somebody_moves_nobody_elses_number() {
+    let mut config = config(&fs::read_to_string(golden().join("users/config.yaml")).unwrap());
+    let accounts = |config: &NodeConfig| -> Vec<String> {
+        let files = rendered(config);
+        let passwd = files.iter().find(|file| file.path == "/etc/passwd").unwrap();
+        let Content::File(bytes) = &passwd.content else { panic!("no file") };
+        String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
+    };
+    let before = accounts(&config);
+    let retired = config.users.iter().position(|user| user.name == "retired").unwrap();
+    assert!(retired + 1 < config.users.len(), "somebody comes after");
+    config.users.remove(retired);
+    let rest: Vec<String> = before.into_iter().filter(|line| !line.starts_with("retired:")).collect();
+    assert_eq!(accounts(&config), rest);
+    config.users.reverse();
+    let (mut turned, mut rest) = (accounts(&config), rest);
+    (turned.sort(), rest.sort());
+    assert_eq!(turned, rest);
 }
 
 #[test]

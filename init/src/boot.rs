@@ -5,6 +5,7 @@ use crate::machine::Machine;
 use crate::wanted::{self, Wanted};
 use crate::{failure, install, network};
 use std::process::ExitCode;
+use std::time::Instant;
 use tatara_spec::plan::{self, Disk, Plan, Target};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
@@ -32,6 +33,7 @@ pub(crate) fn worker() -> ExitCode {
 
 /// The steps of design.md. What was brought up by an earlier try stays up.
 fn boot(m: &mut Machine) -> Result<Exit, Fault> {
+    m.degraded.clear();
     m.step(Step::CommandLine, Machine::read_command_line)?;
     m.step(Step::Drivers, Machine::load_storage_drivers)?;
     let mut disks = m.step(Step::FindDisk, Machine::find_disks)?;
@@ -39,12 +41,12 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
         wanted
     } else {
         m.load_late_drivers()?;
-        m.step(Step::Network, network::up)?;
-        m.step(Step::Clock, network::set_clock)?;
-        let config = m.step(Step::Config, wanted::fetch_config)?;
-        let wanted = m.step(Step::Release, |m| wanted::fetch_release(m, config))?;
+        let wanted = match fetch(m) {
+            Ok(wanted) => wanted,
+            Err(fault) => do_without(m, fault)?,
+        };
         // Disks that came late count: nothing is chosen before all that are there are known.
-        disks = m.scan()?;
+        disks = m.settled_disks()?;
         wanted
     };
     match m.step(Step::Plan, |m| decide(m, &wanted, &disks))? {
@@ -58,10 +60,50 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
         }
         Plan::Boot(target) => {
             let wanted = install::accept(m, wanted, find(&disks, &target)?, &target)?;
+            install::complete(m, &target);
             enter::node(m, &wanted, &target)
         }
         Plan::Refuse(fault) => Err(fault),
     }
+}
+
+/// What is wanted of this node, from its servers.
+fn fetch(m: &mut Machine) -> Result<Wanted, Fault> {
+    m.step(Step::Network, network::up)?;
+    m.step(Step::Clock, network::set_clock)?;
+    let config = m.step(Step::Config, wanted::fetch_config)?;
+    let wanted = m.step(Step::Release, |m| wanted::fetch_release(m, config))?;
+    m.offline_since = None;
+    Ok(wanted)
+}
+
+/// What an installed node boots with when nobody gives it a config for long: a server that is down must not keep it down. Gives the
+/// failure back where it must go on trying.
+fn do_without(m: &mut Machine, fault: Fault) -> Result<Wanted, Fault> {
+    if !plan::is_unreachable(fault.code) {
+        m.offline_since = None;
+        return Err(fault);
+    }
+    let waited = m.offline_since.get_or_insert_with(Instant::now).elapsed();
+    if !plan::may_do_without(&m.line.request, fault.code, waited) {
+        return Err(fault);
+    }
+    let disks = m.settled_disks()?;
+    let Ok(Some(wanted)) = wanted::accepted(&disks) else { return Err(fault) };
+    let boots = matches!(plan::plan(wanted.desired(), &disks, &m.line.request), Plan::Boot(_));
+    if !boots || enter::rehearse(m, &wanted).is_err() {
+        return Err(fault);
+    }
+    m.reporter.fail(m.running(), &fault);
+    let why = format!(
+        "no config could be fetched for {} s, so the node boots with the one it accepted last ({}: {})",
+        waited.as_secs(),
+        fault.code,
+        fault.chain()
+    );
+    m.reporter.info(&format!("degraded: {why}"));
+    m.degraded.push(why);
+    Ok(wanted)
 }
 
 /// What the disk can boot with, without asking anybody; `None` when config and release must be fetched first.
@@ -87,12 +129,17 @@ fn boots_alone(m: &Machine, disks: &[Disk]) -> Option<Wanted> {
 
 /// Asks `plan()`, refuses what can be refused, and prints the answer, its reason, and what will happen to each disk.
 fn decide(m: &mut Machine, wanted: &Wanted, disks: &[Disk]) -> Result<(Plan, String), Fault> {
+    m.serials.note(disks);
+    m.serials.check(&wanted.config)?;
     let plan = plan::plan(wanted.desired(), disks, &m.line.request);
     if let Plan::Refuse(fault) = plan {
         return Err(fault);
     }
     if wanted.release.is_some() {
         enter::rehearse(m, wanted)?;
+    }
+    for warning in enter::cpu_plan(wanted)?.warnings {
+        m.reporter.info(&format!("tuning: {warning}"));
     }
     for line in plan::wipe_plan(&plan, disks, &wanted.config.install.disk) {
         m.reporter.info(&line);

@@ -1,14 +1,17 @@
 //! Drivers by modalias: what a device says it is, against what modules say they drive.
 //!
 //! Coldplug looks at the devices that are there, again after every round of loading, because a bus's driver makes new devices appear.
-//! What comes later is announced by the kernel. "All devices have settled" does not exist: callers wait for what they need.
+//! What comes later is announced by the kernel. "All devices have settled" does not exist: callers wait for what they need, or, where
+//! they need all disks, until nothing has appeared for a while ([`Settling`]).
 
 mod alias;
 mod class;
 mod index;
 mod load;
+mod settle;
 
 pub use class::Class;
+pub use settle::Settling;
 
 use index::Index;
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -8,16 +8,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use tatara_firstboot::render::{self, BaseFiles, Input};
 use tatara_firstboot::{apply, kernel, topology};
+use tatara_init::handover::{self, Kexec};
 use tatara_init::supervisor;
 use tatara_installer::{Progress as _, StateMount, boot, bootenv, state as state_partition};
-use tatara_spec::config::Handover;
 use tatara_spec::cpu::{self, CpuPlan};
 use tatara_spec::layout::{run, state};
 use tatara_spec::plan::{Origin, Target};
-use tatara_spec::record::BootRecord;
-use tatara_spec::slot::{self, Slot};
+use tatara_spec::record::{BootRecord, InstallRecord};
+use tatara_spec::slot::{self, BootEnv, Slot};
 use tatara_spec::step::Step;
-use tatara_spec::{Code, Fault, cmdline};
+use tatara_spec::{Code, Fault, cmdline, redact};
 
 /// Where the node's root is put together.
 const SYSROOT: &str = "/sysroot";
@@ -50,7 +50,7 @@ impl Exit {
     }
 }
 
-fn cpu_plan(wanted: &Wanted) -> Result<CpuPlan, Fault> {
+pub(crate) fn cpu_plan(wanted: &Wanted) -> Result<CpuPlan, Fault> {
     cpu::split(&wanted.config.tuning, &topology(Path::new("/sys"))?)
 }
 
@@ -84,29 +84,31 @@ pub(crate) fn rehearse(m: &Machine, wanted: &Wanted) -> Result<(), Fault> {
 
 /// Enters the node, by at most one kexec.
 pub(crate) fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<Exit, Fault> {
-    // The hint of E-KEXEC names this key for machines that forbid kexec: then none is tried at a later boot either.
-    let may_kexec = !m.line.kexeced && wanted.config.install.handover == Handover::Kexec;
     if m.line.request.origin != Origin::Disk {
         count_boot(m, target)?;
     }
     let args = node_args(m, wanted)?;
     let missing = install::missing(m, &args);
-    if !missing.is_empty() && may_kexec {
-        return m.step(Step::Kexec, |m| load_kernel(m, target, &args, &format!("for {}", missing.join(" "))));
+    if !missing.is_empty()
+        && let Some(exit) = try_kexec(m, wanted, target, &args, &format!("for {}", missing.join(" ")))?
+    {
+        return Ok(exit);
     }
-    // Said once, on the node: a second kexec would be no better than the first.
-    let mut degraded: Vec<String> =
-        missing.iter().map(|arg| format!("the kernel runs without {arg}")).collect();
-    let state = m.step(Step::Root, |m| mount_root(m, target))?;
+    let mut state = m.step(Step::Root, |m| mount_root(m, target))?;
     let release = tatara_sys::module::kernel_release();
+    let mut degraded = m.degraded.clone();
     if !install::has_modules(Path::new(SYSROOT), &release) {
         let why = format!("the root has no modules for {release}");
-        if may_kexec {
+        if kexec(m, wanted).may() {
             leave_root()?;
-            return m.step(Step::Kexec, |m| load_kernel(m, target, &args, &why));
+            if let Some(exit) = try_kexec(m, wanted, target, &args, &why)? {
+                return Ok(exit);
+            }
+            state = m.step(Step::Root, |m| mount_root(m, target))?;
         }
         degraded.push(why);
     }
+    degraded.extend(kexec(m, wanted).degraded(&missing));
     let entered = finish(m, wanted, target, &state, degraded);
     if entered.is_err()
         && let Err(fault) = leave_root()
@@ -114,6 +116,36 @@ pub(crate) fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<
         m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
     }
     entered
+}
+
+/// What speaks for and against kexec. The hint of E-KEXEC names `handover` for machines that forbid it: then none is tried at a later
+/// boot either.
+fn kexec(m: &Machine, wanted: &Wanted) -> Kexec {
+    let handover = wanted.config.install.handover;
+    Kexec { done: m.line.kexeced, handover, refused: handover::refusal(Path::new("/")) }
+}
+
+/// Loads the node's kernel if that may be; `None` when the node has to go on with the running one.
+fn try_kexec(
+    m: &mut Machine,
+    wanted: &Wanted,
+    target: &Target,
+    args: &[String],
+    why: &str,
+) -> Result<Option<Exit>, Fault> {
+    if !kexec(m, wanted).may() {
+        return Ok(None);
+    }
+    match m.step(Step::Kexec, |m| load_kernel(m, target, args, why)) {
+        Ok(exit) => Ok(Some(exit)),
+        Err(fault) if fault.code == Code::KexecFailed => {
+            m.reporter.fail(Step::Kexec, &fault);
+            handover::refuse(Path::new("/"), &fault);
+            m.reporter.info("the node boots with the kernel that runs, and says so as degraded");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Does what GRUB does before it boots a slot on trial: one boot less is left. GRUB was not asked this time.
@@ -156,7 +188,8 @@ fn finish(
     m.step(Step::Render, |_| render_files(wanted))?;
     m.begin(Step::SwitchRoot);
     leave_network(m);
-    leave_records(m, target, state, degraded)?;
+    let said = Said { degraded, warnings: cpu_plan(wanted)?.warnings };
+    leave_records(m, target, state, said)?;
     m.ok(Step::SwitchRoot, &format!("slot={} disk={}", target.slot, target.disk));
     m.hand_timeline_over()?;
     Ok(Exit::SwitchRoot)
@@ -187,10 +220,19 @@ fn load_kernel(
     let line = install::kexec_line(target.slot, &args);
     tatara_sys::kexec::load(&handover.kernel, &handover.initramfs, &line)
         .map_err(|e| Fault::caused(Code::KexecFailed, "the node's kernel could not be loaded", e))?;
+    if let Err(fault) = leave_state(m, target) {
+        // The next try loads it anew; until then its memory is needed.
+        let _ = tatara_sys::kexec::unload();
+        return Err(fault);
+    }
+    Ok((Exit::Kexec, why.to_owned()))
+}
+
+/// The last writes of this kernel.
+fn leave_state(m: &mut Machine, target: &Target) -> Result<(), Fault> {
     leave_network(m);
     m.save_timeline(&StateMount::mount(&target.disk)?)?;
-    state_partition::unmount(&target.disk)?;
-    Ok((Exit::Kexec, why.to_owned()))
+    state_partition::unmount(&target.disk)
 }
 
 fn mount_root(m: &mut Machine, target: &Target) -> Result<(StateMount, String), Fault> {
@@ -231,21 +273,67 @@ fn render_files(wanted: &Wanted) -> Result<((), String), Fault> {
     Ok(((), format!("files={}", files.len())))
 }
 
-/// What `tatara-node` shows: how this boot came about.
-fn leave_records(
-    m: &Machine,
-    target: &Target,
-    state: &StateMount,
+/// What is to be said on the node about this boot.
+struct Said {
+    /// What is not as configured, one sentence each.
     degraded: Vec<String>,
-) -> Result<(), Fault> {
-    let record = state.record()?;
-    let slot = record.as_ref().and_then(|record| record.slots.get(&target.slot));
-    let record = BootRecord {
-        plan: m.plan.clone(),
+    /// What is as configured, and questionable.
+    warnings: Vec<String>,
+}
+
+/// What `tatara-node` shows: how this boot came about.
+fn leave_records(m: &Machine, target: &Target, state: &StateMount, said: Said) -> Result<(), Fault> {
+    // Without a block nothing is on trial.
+    let env = bootenv::read(&target.disk).ok();
+    let record = boot_record(&m.plan, target, state.record()?, env.as_ref(), &said);
+    write_run(run::BOOT, &json(&record)?)
+}
+
+/// The record that every user of the node may read: it holds no secret, and what only root may read elsewhere.
+fn boot_record(
+    plan: &str,
+    target: &Target,
+    install: Option<InstallRecord>,
+    env: Option<&BootEnv>,
+    said: &Said,
+) -> BootRecord {
+    let slot = install.as_ref().and_then(|record| record.slots.get(&target.slot));
+    BootRecord {
+        plan: redact::urls(plan),
         slot: target.slot,
         disk: target.disk.clone(),
         release: slot.map(|slot| slot.release.clone()).unwrap_or_default(),
-        degraded,
-    };
-    write_run(run::BOOT, &json(&record)?)
+        node: install.as_ref().map(|record| record.node.clone()),
+        generation: install.as_ref().map(|record| record.generation),
+        serial: install.as_ref().map(|record| record.serial),
+        trial: env.and_then(|env| env.trial),
+        fallen_back_from: env.and_then(BootEnv::fallen_back),
+        degraded: redact::all(&said.degraded),
+        warnings: redact::all(&said.warnings),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Said, boot_record};
+    use tatara_spec::plan::Target;
+    use tatara_spec::record::InstallRecord;
+    use tatara_spec::slot::{BootEnv, Slot};
+
+    #[test]
+    fn the_record_for_everybody_holds_no_secret_and_what_status_shows() {
+        let target = Target { disk: "/dev/vda".into(), slot: Slot::A, reason: String::new() };
+        let install = InstallRecord { node: "n1".into(), generation: 2, serial: 3, slots: [].into() };
+        let secret = || vec!["without tatara.config=https://u:S3CRET@h/x?t=S3CRET".to_owned()];
+        let said = Said { degraded: secret(), warnings: secret() };
+        let env = BootEnv::after_install(Slot::A).on_trial(Slot::B);
+        let record = boot_record("from https://h/?S3CRET", &target, Some(install), Some(&env), &said);
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(!text.contains("S3CRET"), "{text}");
+        assert_eq!(
+            (record.node.as_deref(), record.generation, record.serial),
+            (Some("n1"), Some(2), Some(3))
+        );
+        assert_eq!(record.trial, env.trial);
+    }
 }

@@ -4,9 +4,10 @@ use crate::machine::{Machine, json};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tatara_installer::{StateFile, StateMount, state as state_partition};
-use tatara_spec::Fault;
 use tatara_spec::layout::state;
 use tatara_spec::record::FailureRecord;
+use tatara_spec::step::Step;
+use tatara_spec::{Fault, redact};
 use tatara_sys::mount::is_mount_point;
 
 /// Prints the failure with its hint, keeps and posts a record of it, and waits before the next try.
@@ -14,22 +15,22 @@ pub(crate) fn wait_after(m: &mut Machine, fault: &Fault) {
     let step = m.running();
     m.reporter.fail(step, fault);
     let wait = m.backoff.next_wait();
-    let record = record(m, fault);
+    let record = record(m.running(), m.backoff.attempts(), fault);
     keep(m, &record);
     report(m, &record);
     m.reporter.info(&format!("try again in {:.0} s", wait.as_secs_f64().ceil()));
     std::thread::sleep(wait);
 }
 
-fn record(m: &Machine, fault: &Fault) -> FailureRecord {
+fn record(step: Step, attempt: u32, fault: &Fault) -> FailureRecord {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     FailureRecord {
         code: fault.code.name().to_owned(),
-        step: m.running(),
-        message: fault.chain(),
+        step,
+        message: redact::urls(&fault.chain()),
         hint: fault.code.hint().to_owned(),
         unix_time: now,
-        attempt: m.backoff.attempts(),
+        attempt,
     }
 }
 
@@ -57,5 +58,21 @@ fn report(m: &Machine, record: &FailureRecord) {
     let Ok(body) = serde_json::to_string(record) else { return };
     if let Err(fault) = online.client().and_then(|client| client.post_json(url, body)) {
         m.reporter.info(&format!("the failure could not be reported: {}", fault.chain()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::record;
+    use tatara_spec::step::Step;
+    use tatara_spec::{Code, Fault};
+
+    #[test]
+    fn a_failure_is_kept_without_what_its_urls_hide() {
+        let cause = Fault::new(Code::HttpStatus, "https://h/b?token=S3CRET answered 404");
+        let fault = Fault::caused(Code::HttpStatus, "GET https://me:S3CRET@h/a?token=S3CRET", cause);
+        let record = record(Step::Config, 2, &fault);
+        assert_eq!(record.message, "GET https://h/a?… https://h/b?… answered 404");
+        assert_eq!((record.code.as_str(), record.attempt), ("E-HTTP-STATUS", 2));
     }
 }

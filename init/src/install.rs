@@ -15,11 +15,11 @@ use tatara_installer::state::machine_id;
 use tatara_installer::{Source, StateFile, StateMount, bootenv};
 use tatara_spec::config::Handover;
 use tatara_spec::layout::state;
-use tatara_spec::plan::{Content, Disk, Target};
+use tatara_spec::plan::{Content, Disk, Origin, Target};
 use tatara_spec::record::InstallRecord;
 use tatara_spec::release::Artifact;
 use tatara_spec::slot::Slot;
-use tatara_spec::{Code, Fault, cmdline};
+use tatara_spec::{Code, Fault, cmdline, redact};
 
 /// Failed attempts at one file in a row after which the install starts over: the release may have been replaced meanwhile.
 const ATTEMPTS: u32 = 8;
@@ -34,7 +34,8 @@ struct Download {
 impl Source for Download {
     fn open(&self, name: &str, artifact: &Artifact) -> Result<Box<dyn Read + Send + '_>, Fault> {
         let url = self.base.join(name).map_err(|e| {
-            Fault::caused(Code::UrlBad, format!("`{name}` makes no URL with {}", self.base), e)
+            let base = redact::urls(self.base.as_str());
+            Fault::caused(Code::UrlBad, format!("`{name}` makes no URL with {base}"), e)
         })?;
         let wanted = fetch::Artifact {
             url: url.into(),
@@ -127,6 +128,21 @@ pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Targ
     }
     bootenv::write_node_cfg(&disk.path, target.slot, &args)?;
     Ok(wanted)
+}
+
+/// What an install that was cut off after its record left undone. A boot from the disk has shown that it is not needed.
+pub(crate) fn complete(m: &Machine, target: &Target) {
+    if m.line.request.origin == Origin::Disk {
+        return;
+    }
+    match bootenv::complete_boot_sector(&target.disk) {
+        Ok(false) => {}
+        Ok(true) => {
+            m.reporter.info(&format!("the boot sector of {} was missing and is written", target.disk));
+        }
+        // The node boots all the same, and at the next boot from the network it is tried again.
+        Err(fault) => m.reporter.info(&format!("{}: {}", fault.code, fault.chain())),
+    }
 }
 
 fn download(m: &Machine, wanted: &Wanted) -> Result<Download, Fault> {

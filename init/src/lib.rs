@@ -6,6 +6,7 @@ pub mod console;
 pub mod dns;
 pub mod drivers;
 pub mod fetch;
+pub mod handover;
 pub mod kmsg;
 pub mod modprobe;
 pub mod net;

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tatara_init::backoff::Backoff;
 use tatara_init::console::{Kernel, Reporter};
-use tatara_init::drivers::{Class, Drivers};
-use tatara_installer::{Progress, StateFile, StateMount, scan};
+use tatara_init::drivers::{Class, Drivers, Settling};
+use tatara_installer::{Progress, StateFile, StateMount, scan, state as state_partition};
 use tatara_spec::cmdline::{self, CommandLine};
 use tatara_spec::layout::{MIB, run, state};
-use tatara_spec::plan::{Content, Disk, Origin};
+use tatara_spec::plan::{Content, Disk, Origin, Serials};
 use tatara_spec::record::Timeline;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
@@ -50,12 +50,20 @@ pub(crate) struct Machine {
     /// Keys of the initramfs and the command line: with any, config and release must be signed.
     pub(crate) keys: Vec<String>,
     pub(crate) drivers: Arc<Drivers>,
+    /// Whether disks are still appearing; from the search for the disk on.
+    settling: Option<Settling>,
     pub(crate) online: Option<Online>,
     /// Where the config wants failures reported.
     pub(crate) report_url: Option<String>,
     /// The plan as printed.
     pub(crate) plan: String,
     pub(crate) backoff: Backoff,
+    /// Since when nobody gave a config; `None` when the last try got one.
+    pub(crate) offline_since: Option<Instant>,
+    /// The configs that were accepted, for as long as this worker runs.
+    pub(crate) serials: Serials,
+    /// What is not as configured about this boot, so far.
+    pub(crate) degraded: Vec<String>,
     /// The step that runs, for the record of its failure.
     running: Mutex<Option<Step>>,
     /// The least free memory seen while bytes were on their way, in bytes.
@@ -78,10 +86,14 @@ impl Machine {
             line: cmdline::parse("")?,
             keys: Vec::new(),
             drivers: Arc::new(Drivers::new(&modules)?),
+            settling: None,
             online: None,
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),
+            offline_since: None,
+            serials: Serials::default(),
+            degraded: Vec::new(),
             running: Mutex::new(None),
             lowest_memory: AtomicU64::new(u64::MAX),
         })
@@ -153,18 +165,30 @@ impl Machine {
         self.line.request.origin == Origin::Disk && self.line.esp.is_some()
     }
 
-    /// The drivers that a boot from disk did without: what follows needs to know all disks.
+    /// The drivers that a boot from disk did without: what follows needs to know all disks, which appear while the network comes up.
     pub(crate) fn load_late_drivers(&self) -> Result<(), Fault> {
-        self.drivers.coldplug(Class::Storage).map(drop)
+        self.drivers.coldplug(Class::AnyDisk).map(drop)
+    }
+
+    /// The disks, when no more are appearing: one that comes late may be the one that is meant, or make the choice ambiguous.
+    pub(crate) fn settled_disks(&mut self) -> Result<Vec<Disk>, Fault> {
+        let mut settling = self.settling.take().unwrap_or_else(begin_settling);
+        let waited = self.drivers.settle(&mut settling)?;
+        self.settling = Some(settling);
+        if waited >= Duration::from_secs(1) {
+            self.reporter.info(&format!("waited {:.1} s until no more disks appeared", waited.as_secs_f64()));
+        }
+        self.scan()
     }
 
     /// Step: the disks. A boot from disk waits for the disk that it came from.
     pub(crate) fn find_disks(&mut self) -> Result<(Vec<Disk>, String), Fault> {
         // The state partition is mounted; without this the kernel would start a modprobe.
         self.drivers.load(STATE_FILE_SYSTEM)?;
+        self.settling = Some(begin_settling());
         let mut disks = self.scan()?;
         if self.knows_its_disk() && !self.is_ours_there(&disks) {
-            self.load_late_drivers()?;
+            self.drivers.coldplug(Class::Storage)?;
             disks = self.scan()?;
         }
         if self.line.request.origin == Origin::Disk && !self.is_ours_there(&disks) {
@@ -228,6 +252,10 @@ impl Machine {
     }
 }
 
+fn begin_settling() -> Settling {
+    Settling::begin(Path::new("/sys"), Instant::now())
+}
+
 /// A value as JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
     serde_json::to_vec_pretty(value)
@@ -236,7 +264,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Fault> {
 
 /// Writes a file below /run/tatara.
 pub(crate) fn write_run(path: &str, bytes: &[u8]) -> Result<(), Fault> {
-    fs::create_dir_all(run::DIR)
+    state_partition::make_run_dir(Path::new("/"))
         .and_then(|()| fs::write(path, bytes))
         .map_err(|e| Fault::caused(Code::Sys, format!("cannot write {path}"), e))
 }

@@ -74,7 +74,8 @@ fn overlay_etc(target: &Path) -> Result<(), Fault> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
         _ => {}
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(base).map_err(failed())?;
+    crate::state::make_run_dir(Path::new("/")).map_err(failed())?;
+    DirBuilder::new().mode(0o700).create(base).map_err(failed())?;
     for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
         DirBuilder::new().mode(mode).create(base.join(name)).map_err(failed())?;
     }

@@ -88,18 +88,34 @@ pub fn read_slot_kernel(disk: &str, slot: Slot) -> Result<Handover, Fault> {
 /// # Errors
 /// [`Code::CmdlineBad`] for an argument that GRUB cannot pass on; [`Code::DiskWrite`], [`Code::DiskRead`].
 pub fn write_node_cfg(disk: &str, slot: Slot, args: &[String]) -> Result<bool, Fault> {
-    let path = esp_path::node_cfg(slot);
     let open = Disk::open(Path::new(disk), Access::WriteShared)?;
     let medium = open.medium();
     let table = parts::read(&medium)?;
-    let entry = parts::entry(&table.partitions, &ESP)?;
+    put_node_cfg(&medium, parts::entry(&table.partitions, &ESP)?, slot, args)
+}
+
+/// As [`write_node_cfg`], with the partition named. The slot is one that boots: nothing but the file's data is written, so that a power
+/// cut leaves the old arguments or the new ones; the few bytes that differ are in one sector on most nodes.
+pub(crate) fn put_node_cfg(
+    medium: &Medium<'_>,
+    entry: &Entry,
+    slot: Slot,
+    args: &[String],
+) -> Result<bool, Fault> {
+    let path = esp_path::node_cfg(slot);
     let wanted = node_cfg(entry, args)?;
-    if esp::read_small(&medium, entry, &path)?.as_deref() == Some(wanted.as_bytes()) {
+    let found = esp::read_small(medium, entry, &path)?;
+    if found.as_deref() == Some(wanted.as_bytes()) {
         return Ok(false);
     }
-    let files = [(path, esp::Content::Bytes(wanted.as_bytes()))];
-    esp::write(&medium, entry, &files)?;
-    esp::verify(&medium, entry, &files)?;
+    let files = [(path.clone(), esp::Content::Bytes(wanted.as_bytes()))];
+    if found.is_some_and(|found| found.len() == wanted.len()) {
+        esp::overwrite(medium, entry, &path, wanted.as_bytes())?;
+    } else {
+        // Written by a release that did not fill the file up: it is made anew, this once.
+        esp::write(medium, entry, &files)?;
+    }
+    esp::verify(medium, entry, &files)?;
     Ok(true)
 }
 
@@ -125,7 +141,8 @@ mod tests {
         let planned = table::plan(DISK_MIN_BYTES, 512).unwrap();
         let esp = crate::parts::entry(&planned, &ESP).unwrap();
         let text = node_cfg(esp, &["quiet".to_owned()]).unwrap();
-        let args = text.strip_prefix("set node_args='").unwrap().trim_end().trim_end_matches('\'');
+        let args =
+            text.lines().next().unwrap().strip_prefix("set node_args='").unwrap().trim_end_matches('\'');
         let line = cmdline::parse(args).unwrap();
         assert_eq!(line.esp, Some(esp.guid.to_string()));
         assert_eq!(line.all.last().map(String::as_str), Some("quiet"));

@@ -1,7 +1,7 @@
 //! What a disk holds, from its bytes and, if it is ours, from its state partition.
 
 use crate::span::{Medium, get};
-use crate::{bootenv, ext4, write};
+use crate::{bootenv, ext4, grub, write};
 use tatara_disk::gpt::table::{self, Entry, Table};
 use tatara_disk::probe;
 use tatara_spec::Fault;
@@ -51,14 +51,32 @@ fn ours(medium: &Medium<'_>, table: &Table, read_record: ReadRecord<'_>) -> Resu
     get(&medium.span(state), 0, &mut head).map_err(crate::fault::reading("the state partition"))?;
     // An install erases these bytes before anything else, and writes them when the file system behind them is complete.
     if head.iter().all(|&byte| byte == 0) {
-        return Ok(Content::Interrupted);
+        return without_record(medium, "its state partition is erased");
     }
-    let Some(record) = read_record(state)? else { return Ok(Content::Interrupted) };
+    let Some(record) = read_record(state)? else {
+        return without_record(medium, "its state partition holds no install record");
+    };
     let env = bootenv::read_from(medium, &table.partitions)
         .ok()
         .flatten()
         .unwrap_or_else(|| bootenv::assumed(&record));
     Ok(Content::Installed(Box::new(Installed { record, env })))
+}
+
+/// Our partitions, but no record. An install replaces the boot sector first ([`write::erase`]) and writes GRUB's last, when the record
+/// is durable: with GRUB's there, the install was complete, and a node's state is lost, which nobody may take for a permission to
+/// overwrite the rest.
+fn without_record(medium: &Medium<'_>, lost: &str) -> Result<Content, Fault> {
+    let mut sector = vec![0; medium.sector_bytes as usize];
+    get(medium.target, 0, &mut sector).map_err(crate::fault::reading("the boot sector"))?;
+    if !grub::has_boot_code(&write::head(&sector)) {
+        return Ok(Content::Interrupted);
+    }
+    Ok(Content::Unreadable(format!(
+        "it holds a node whose install was complete, but {lost}. Restore the partition `{}`; or, if the node may be lost, erase \
+         the disk from another system (`wipefs --all` on the disk itself), and it is installed as an empty one",
+        STATE.label
+    )))
 }
 
 fn foreign(medium: &Medium<'_>) -> Content {

@@ -103,12 +103,13 @@ pub fn upgrade(job: &Job<'_>, source: &dyn Source, progress: &dyn Progress) -> R
     state.writable()?;
     let mut kept = state.record()?.unwrap_or_else(|| job.record.clone());
     let env = bootenv::read_from(&medium, &table.partitions)?.unwrap_or_else(|| bootenv::assumed(&kept));
-    if env.slot == job.slot {
-        let text = format!("slot {} is the one in use and cannot be upgraded", job.slot);
+    if !kept.slots.contains_key(&job.slot.other()) {
+        let text = format!("slot {} is the only one with a release and cannot be overwritten", job.slot);
         return Err(Fault::new(Code::Internal, text));
     }
     // Nothing may choose the slot, or believe that it holds a release, while it is being written.
-    bootenv::write_to(&medium, &table.partitions, &BootEnv { trial: None, ..env.clone() })?;
+    let env = env.while_writing(job.slot);
+    bootenv::write_to(&medium, &table.partitions, &env)?;
     kept.slots.remove(&job.slot);
     state.write_record(&kept)?;
 

@@ -4,7 +4,7 @@ use crate::artifact::{Progress, Source, fetch_all};
 use crate::content::judge;
 use crate::install::{Job, whole_disk};
 use crate::span::{Medium, get};
-use crate::{parts, write};
+use crate::{bootenv, esp, parts, write};
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::sync::{LazyLock, Mutex};
 use tatara_disk::gpt::table::Entry;
 use tatara_disk::stream::{Target, pack};
-use tatara_spec::layout::{DISK_MIN_BYTES, STATE};
+use tatara_spec::layout::{DISK_MIN_BYTES, ESP, STATE, esp as esp_path};
 use tatara_spec::plan::{self, Content};
 use tatara_spec::record::InstallRecord;
 use tatara_spec::release::{Artifact, Digest, Release, artifact as name};
@@ -303,6 +303,35 @@ fn a_complete_install_is_found_and_a_lost_state_is_never_empty() {
     let damaged = |_: &Entry| Err(Fault::new(Code::StateMount, "bad superblock"));
     let content = judge(&disk.medium(), &damaged).content;
     assert_eq!(content, Content::Unreadable("bad superblock".into()));
+}
+
+/// The boot sector is written when the record is durable: with it, a record that is not there was lost, and the disk is no free one.
+#[test]
+fn a_complete_install_without_its_record_is_never_overwritten() {
+    let (disk, partitions, _) = installed();
+    let lost = found(&disk, b"no record");
+    assert!(matches!(&lost, Content::Unreadable(why) if why.contains("no install record")), "{lost:?}");
+    let state = parts::entry(&partitions, &STATE).unwrap();
+    disk.zero_range(state.first_byte, 4096).unwrap();
+    let erased = found(&disk, b"no record");
+    assert!(matches!(&erased, Content::Unreadable(why) if why.contains("wipefs")), "{erased:?}");
+}
+
+#[test]
+fn arguments_of_an_older_size_are_replaced_once() {
+    let (disk, partitions, _) = installed();
+    let entry = parts::entry(&partitions, &ESP).unwrap();
+    let old = [(esp_path::node_cfg(Slot::A), esp::Content::Bytes(b"set node_args='quiet'\n"))];
+    esp::write(&disk.medium(), entry, &old).unwrap();
+    let args = ["quiet".to_owned()];
+    assert!(bootenv::put_node_cfg(&disk.medium(), entry, Slot::A, &args).unwrap());
+    assert!(!bootenv::put_node_cfg(&disk.medium(), entry, Slot::A, &args).unwrap(), "it says so already");
+}
+
+#[test]
+fn an_install_cut_before_its_boot_sector_goes_on() {
+    let disk = FakeDisk::default();
+    install(&disk, &OLD).unwrap();
     assert_eq!(found(&disk, b"no record"), Content::Interrupted);
 }
 
@@ -332,6 +361,23 @@ proptest! {
         prop_assert!(cut || content == Content::Interrupted);
         let partitions = install(&disk, &NEW).unwrap();
         prop_assert!(root_is(&disk, &partitions, 0x22));
+    }
+
+    /// The file of a slot that boots: as it was or as it shall be, never gone.
+    #[test]
+    fn a_cut_while_arguments_change_leaves_the_old_or_the_new(at in 0_usize..8, seed in any::<u64>()) {
+        let (disk, partitions, _) = installed();
+        let esp = parts::entry(&partitions, &ESP).unwrap();
+        let wanted = ["isolcpus=managed_irq,domain,2-31".to_owned()];
+        let path = esp_path::node_cfg(Slot::A);
+        let before = bootenv::node_cfg(esp, &["quiet".to_owned()]).unwrap();
+        let after = bootenv::node_cfg(esp, &wanted).unwrap();
+        disk.cut_after(at);
+        let written = bootenv::put_node_cfg(&disk.medium(), esp, Slot::A, &wanted).is_ok();
+        disk.restart(seed | 1);
+        let found = esp::read_small(&disk.medium(), esp, &path).unwrap().expect("the file is gone");
+        prop_assert!(found == before.as_bytes() || found == after.as_bytes(), "neither old nor new");
+        prop_assert!(!written || found == after.as_bytes());
     }
 
     #[test]

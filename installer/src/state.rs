@@ -4,7 +4,7 @@ use crate::fault::because;
 use crate::files;
 use crate::{Disk, Medium, parts};
 use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tatara_disk::gpt::table::Entry;
 use tatara_spec::layout::{self, MIB, STATE};
@@ -57,11 +57,9 @@ impl StateMount {
         if is_mounted(&path) {
             return Ok(found);
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(because(Code::Sys, format!("cannot make {}", path.display())))?;
+        let failed = || because(Code::Sys, format!("cannot make {}", path.display()));
+        make_run_dir(Path::new("/")).map_err(failed())?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed())?;
         let node = parts::node(Path::new("/sys"), Path::new("/dev"), disk, entry)?;
         mount_ext4(&node, &path)?;
         Ok(found)
@@ -175,6 +173,16 @@ pub fn unmount(disk: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Makes [`layout::run::DIR`] below `root`: everybody may look into it, while what is not for everybody has a mode of its own.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_run_dir(root: &Path) -> std::io::Result<()> {
+    let path = root.join(layout::run::DIR.trim_start_matches('/'));
+    DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))
+}
+
 fn is_mounted(path: &Path) -> bool {
     path.exists() && mount::is_mount_point(path).unwrap_or(false)
 }
@@ -252,7 +260,8 @@ impl Disk {
 
 #[cfg(test)]
 mod tests {
-    use super::{machine_id, record_below};
+    use super::{machine_id, make_run_dir, record_below};
+    use std::os::unix::fs::PermissionsExt;
     use tatara_spec::layout::state::RECORD;
 
     #[test]
@@ -263,6 +272,16 @@ mod tests {
         assert_eq!(text.len(), 33);
         assert!(text.trim_end().bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
         assert_eq!(&text[12..13], "4");
+    }
+
+    #[test]
+    fn everybody_may_look_into_the_run_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run/tatara");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+        make_run_dir(root.path()).unwrap();
+        assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o755);
     }
 
     #[test]

@@ -150,7 +150,8 @@ pub(crate) fn write_boot_sector(medium: &Medium<'_>, bios: &Entry) -> Result<boo
     Ok(true)
 }
 
-fn head(sector: &[u8]) -> [u8; grub::SECTOR_BYTES] {
+/// The first 512 bytes of a sector, which hold boot code and protective MBR whatever the sector's size.
+pub(crate) fn head(sector: &[u8]) -> [u8; grub::SECTOR_BYTES] {
     let mut head = [0; grub::SECTOR_BYTES];
     head.copy_from_slice(&sector[..grub::SECTOR_BYTES]);
     head

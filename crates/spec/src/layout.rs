@@ -124,7 +124,7 @@ pub mod state {
 
 /// Paths under /run, which moves from the initramfs to the node.
 pub mod run {
-    /// Our own directory, mode 0700.
+    /// Our own directory, mode 0755: `tatara-node status` is for everybody. What is not has a mode of its own.
     pub const DIR: &str = "/run/tatara";
     /// This boot's steps so far, [`crate::record::Timeline`] as JSON.
     pub const TIMELINE: &str = "/run/tatara/timeline.json";

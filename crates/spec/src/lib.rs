@@ -8,6 +8,7 @@ pub mod error;
 pub mod layout;
 pub mod plan;
 pub mod record;
+pub mod redact;
 pub mod release;
 pub mod size;
 pub mod slot;

@@ -2,11 +2,15 @@
 
 mod decide;
 mod describe;
+mod offline;
 mod select;
+mod serials;
 
 pub use decide::{needs_network, plan};
 pub use describe::{describe, wipe_plan};
+pub use offline::{OFFLINE_DEADLINE, is_unreachable, may_do_without};
 pub use select::{matching, mismatch};
+pub use serials::Serials;
 
 use crate::config::NodeConfig;
 use crate::error::Fault;

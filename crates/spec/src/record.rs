@@ -1,6 +1,6 @@
 //! What is kept about a node: the install record, the boot record, timelines, the last failure.
 
-use crate::slot::Slot;
+use crate::slot::{Slot, Trial};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct SlotRecord {
     pub root_bytes: u64,
 }
 
-/// How this boot came about; for `tatara-node status`.
+/// How this boot came about; for `tatara-node status`. Every user of the node may read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BootRecord {
@@ -41,8 +41,26 @@ pub struct BootRecord {
     pub disk: String,
     /// The release in that slot.
     pub release: String,
+    /// `metadata.name` of the accepted config.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// `install.generation` of the accepted config.
+    #[serde(default)]
+    pub generation: Option<u64>,
+    /// `metadata.serial` of the accepted config.
+    #[serde(default)]
+    pub serial: Option<u64>,
+    /// The slot on trial when this boot began, if any.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// The slot whose trial had ended without a blessing.
+    #[serde(default)]
+    pub fallen_back_from: Option<Slot>,
     /// What is not as configured, one sentence each; empty on a good boot.
     pub degraded: Vec<String>,
+    /// What is as configured, and questionable, e.g. an isolation that splits a core.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Begin and end of a step.

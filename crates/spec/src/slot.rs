@@ -4,7 +4,9 @@ mod block;
 mod grub;
 
 pub use block::EnvError;
-pub use grub::{GRUB_BIOS_MODULES, GRUB_CFG, GRUB_MODULES, GRUB_UEFI_MODULES, GRUB_USB_CFG, node_cfg};
+pub use grub::{
+    GRUB_BIOS_MODULES, GRUB_CFG, GRUB_MODULES, GRUB_UEFI_MODULES, GRUB_USB_CFG, NODE_CFG_BYTES, node_cfg,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +69,7 @@ pub const GRUBENV_BYTES: usize = 1024;
 
 /// A slot that has yet to prove itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Trial {
     /// The slot on trial.
     pub slot: Slot,
@@ -96,6 +99,13 @@ impl BootEnv {
     #[must_use]
     pub fn on_trial(&self, slot: Slot) -> Self {
         Self { trial: Some(Trial { slot, boots_left: TRIAL_BOOTS }), ..self.clone() }
+    }
+
+    /// While a slot is being written: the other one boots, and nothing is on trial. The other one also becomes the way back: when the
+    /// slot that was blessed last is written, that is because it could not be loaded.
+    #[must_use]
+    pub fn while_writing(&self, slot: Slot) -> Self {
+        Self { slot: slot.other(), trial: None, request: self.request.clone() }
     }
 
     /// The slot that GRUB boots next: the one on trial while it has boots left.

@@ -15,11 +15,11 @@ pub(super) const BLESSED: &str = "/run/tatara/blessed";
 pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     let begin_s = seconds_since_boot();
     let boot = node.boot()?;
-    let findings = health::findings(&systemd::units("*", "Id,ActiveState")?);
+    let findings = health::findings(&systemd::units("*", health::PROPERTIES)?);
     if !findings.is_empty() {
         return Err(Fault::new(Code::Unhealthy, findings.join("; ")));
     }
-    let env = grubenv::update(&boot.disk, |env| env.blessed(boot.slot))?;
+    let env = grubenv::update(node, &boot.disk, |env| env.blessed(boot.slot))?;
     let end_s = seconds_since_boot();
     let blessed = node.run(BLESSED);
     if !blessed.exists() {

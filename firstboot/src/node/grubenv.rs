@@ -1,5 +1,6 @@
 //! GRUB's environment block on the ESP, which is never mounted.
 
+use super::{Node, lock};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use tatara_disk::fat::Volume;
@@ -17,8 +18,13 @@ pub(super) fn read(disk: &str) -> Result<BootEnv, Fault> {
     read_block(disk, &mut volume)
 }
 
-/// Changes the block in place, and only when the change makes a difference.
-pub(super) fn update(disk: &str, change: impl FnOnce(&BootEnv) -> BootEnv) -> Result<BootEnv, Fault> {
+/// Changes the block in place, and only when the change makes a difference. Nobody else on this node changes it meanwhile.
+pub(super) fn update(
+    node: &Node,
+    disk: &str,
+    change: impl FnOnce(&BootEnv) -> BootEnv,
+) -> Result<BootEnv, Fault> {
+    let _lock = lock::acquire(node)?;
     let device = open(disk, Access::WriteShared)?;
     let mut volume = volume(disk, &device)?;
     let before = read_block(disk, &mut volume)?;

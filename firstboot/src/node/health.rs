@@ -1,40 +1,65 @@
 //! Whether the node is healthy enough for its slot to be trusted.
+//!
+//! Healthy means: `multi-user.target` was reached; what makes the node reachable runs; no unit of the release failed; and nothing failed
+//! that `multi-user.target` requires, directly or by others (`Requires=`, `Requisite=`, `BindsTo=`, and with them the mounts of
+//! `RequiresMountsFor=`). A mount or service that the config or a person added may fail without the release being bad.
 
 use super::systemd::Properties;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What [`findings`] looks at, for systemctl(1).
+pub(super) const PROPERTIES: &str = "Id,ActiveState,Requires,Requisite,BindsTo";
+
+/// The state of a node that has booted.
+const GOAL: &str = "multi-user.target";
 
 /// Without these nobody can reach or repair the node.
-const REQUIRED: [&str; 3] = ["ssh.service", "systemd-networkd.service", "systemd-journald.service"];
+const REQUIRED: [&str; 4] = [GOAL, "ssh.service", "systemd-networkd.service", "systemd-journald.service"];
 
-/// A node that boots while its network is down is not broken: this one only says so.
-const TOLERATED: [&str; 1] = ["systemd-networkd-wait-online.service"];
+/// Units of the release whose failure is not its own: the network may be down while a node boots, and the others do what the config says.
+/// Bless itself is `failed` for a moment when it is started again.
+const TOLERATED: [&str; 4] = [
+    "systemd-networkd-wait-online.service",
+    "systemd-modules-load.service",
+    "systemd-sysctl.service",
+    "tatara-bless.service",
+];
 
 /// Findings, one sentence each; empty when the slot may be blessed.
 ///
-/// `units` are all loaded units with `Id` and `ActiveState`. Failed units of systemd and of tatara count, since they come
-/// with the release; what the config or a person added may fail without the release being bad.
+/// `units` are all loaded units with [`PROPERTIES`].
 pub(super) fn findings(units: &[Properties]) -> Vec<String> {
+    let named: BTreeMap<&str, &Properties> =
+        units.iter().filter_map(|unit| Some((unit.get("Id")?.as_str(), unit))).collect();
     let state = |name: &str| {
-        let is = |unit: &&Properties| unit.get("Id").is_some_and(|id| id == name);
-        units.iter().find(is).and_then(|unit| unit.get("ActiveState")).map_or("missing", String::as_str)
+        named.get(name).and_then(|unit| unit.get("ActiveState")).map_or("missing", String::as_str)
     };
-    let mut findings = Vec::new();
-    for name in REQUIRED {
-        let state = state(name);
-        if state != "active" {
-            findings.push(format!("{name} is {state}, not active"));
-        }
-    }
-    for unit in units {
-        let Some(name) = unit.get("Id").map(String::as_str) else { continue };
-        let failed = unit.get("ActiveState").is_some_and(|state| state == "failed");
-        let ours = name.starts_with("systemd-") || name.starts_with("tatara-") || name.ends_with(".mount");
-        // Bless itself is `failed` for a moment when it is started again.
-        let known = REQUIRED.contains(&name) || TOLERATED.contains(&name) || name == "tatara-bless.service";
-        if failed && ours && !known {
+    let mut findings: Vec<String> = REQUIRED
+        .iter()
+        .filter(|name| state(name) != "active")
+        .map(|name| format!("{name} is {}, not active", state(name)))
+        .collect();
+    let needed = required_by(GOAL, &named);
+    for name in named.keys().filter(|name| state(name) == "failed" && !REQUIRED.contains(name)) {
+        let ours = name.starts_with("systemd-") || name.starts_with("tatara-");
+        if needed.contains(name) {
+            findings.push(format!("{name} failed, and {GOAL} requires it"));
+        } else if ours && !TOLERATED.contains(name) {
             findings.push(format!("{name} failed"));
         }
     }
     findings
+}
+
+/// All units that a unit requires, directly or by others.
+fn required_by<'a>(goal: &'a str, units: &BTreeMap<&str, &'a Properties>) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![goal];
+    while let Some(unit) = next.pop().and_then(|name| units.get(name)) {
+        let lists = ["Requires", "Requisite", "BindsTo"].iter().filter_map(|list| unit.get(*list));
+        next.extend(lists.flat_map(|list| list.split_whitespace()).filter(|name| found.insert(*name)));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -42,10 +67,14 @@ mod tests {
     use super::findings;
     use crate::node::systemd::parse;
 
+    const GOOD: &str = "Id=multi-user.target\nActiveState=active\nRequires=basic.target\n\n\
+         Id=ssh.service\nActiveState=active\n\nId=systemd-networkd.service\nActiveState=active\n\n\
+         Id=systemd-journald.service\nActiveState=active\n\n\
+         Id=basic.target\nActiveState=active\nRequires=missing.target sysinit.target\n\n\
+         Id=sysinit.target\nActiveState=active\nBindsTo=var.mount\n\n";
+
     fn node(more: &str) -> Vec<String> {
-        let good = "Id=ssh.service\nActiveState=active\n\nId=systemd-networkd.service\nActiveState=active\n\n\
-                    Id=systemd-journald.service\nActiveState=active\n\n";
-        findings(&parse(&format!("{good}{more}")))
+        findings(&parse(&format!("{GOOD}{more}")))
     }
 
     #[test]
@@ -55,19 +84,45 @@ mod tests {
 
     #[test]
     fn failures_of_the_release_count_and_others_do_not() {
-        assert_eq!(
-            node("Id=systemd-resolved.service\nActiveState=failed"),
-            ["systemd-resolved.service failed"]
-        );
-        assert_eq!(node("Id=var-lib-etcd.mount\nActiveState=failed"), ["var-lib-etcd.mount failed"]);
-        assert_eq!(node("Id=my-own.service\nActiveState=failed"), [""; 0]);
-        assert_eq!(node("Id=systemd-networkd-wait-online.service\nActiveState=failed"), [""; 0]);
+        for name in ["systemd-resolved.service", "tatara-hostkeys.service"] {
+            assert_eq!(node(&format!("Id={name}\nActiveState=failed")), [format!("{name} failed")]);
+        }
+        for name in [
+            "my-own.service",
+            "var-lib-etcd.mount",
+            "mnt-usb.mount",
+            "systemd-networkd-wait-online.service",
+            "systemd-modules-load.service",
+        ] {
+            assert_eq!(node(&format!("Id={name}\nActiveState=failed")), [""; 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_multi_user_requires_counts_however_far_below() {
+        let found = node("Id=var.mount\nActiveState=failed");
+        assert_eq!(found, ["var.mount failed, and multi-user.target requires it"]);
+    }
+
+    #[test]
+    fn a_boot_that_has_not_come_so_far_is_not_blessed() {
+        let found = findings(&parse(&GOOD.replacen("ActiveState=active", "ActiveState=inactive", 1)));
+        assert_eq!(found, ["multi-user.target is inactive, not active"]);
     }
 
     #[test]
     fn what_must_run_and_does_not_is_named() {
         let found = findings(&parse("Id=ssh.service\nActiveState=activating"));
-        assert_eq!(found[0], "ssh.service is activating, not active");
-        assert_eq!(found[1], "systemd-networkd.service is missing, not active");
+        assert_eq!(found[0], "multi-user.target is missing, not active");
+        assert_eq!(found[1], "ssh.service is activating, not active");
+    }
+
+    /// Units may require each other.
+    #[test]
+    fn a_circle_ends() {
+        assert_eq!(
+            node("Id=missing.target\nRequires=basic.target missing.target\nActiveState=failed").len(),
+            1
+        );
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod bless;
 mod grubenv;
 mod health;
 mod history;
+mod lock;
 pub(crate) mod reinstall;
 pub(crate) mod status;
 mod svg;

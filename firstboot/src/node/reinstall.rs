@@ -26,7 +26,10 @@ impl Consent {
 pub(crate) fn run(node: &Node, consent: Consent) -> Result<ExitCode, Fault> {
     let boot = node.boot()?;
     if consent == Consent::Given {
-        grubenv::update(&boot.disk, |env| BootEnv { request: Some(REFRESH.to_owned()), ..env.clone() })?;
+        grubenv::update(node, &boot.disk, |env| BootEnv {
+            request: Some(REFRESH.to_owned()),
+            ..env.clone()
+        })?;
     }
     let done = match consent {
         Consent::Given => "The next boot fetches",

@@ -38,6 +38,10 @@ struct Status {
     fallen_back_from: Option<Slot>,
     /// What is not as configured, one sentence each.
     degraded: Vec<String>,
+    /// What is as configured, and questionable.
+    warnings: Vec<String>,
+    /// What only root may see.
+    not_shown: Vec<String>,
     /// Failed units.
     failed_units: Vec<String>,
     /// The last failure of a boot, if one is on record.
@@ -53,7 +57,8 @@ struct Trial {
 
 /// Prints the status; exit status 3 when something is degraded.
 pub(crate) fn run(node: &Node, format: Format) -> Result<ExitCode, Fault> {
-    let status = collect(node)?;
+    let reader = if rustix::process::geteuid().is_root() { Reader::Root } else { Reader::User };
+    let status = collect(node, reader)?;
     match format {
         Format::Json => print_json(&status)?,
         Format::Text => print(&text(&status))?,
@@ -63,19 +68,42 @@ pub(crate) fn run(node: &Node, format: Format) -> Result<ExitCode, Fault> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(DEGRADED) })
 }
 
-fn collect(node: &Node) -> Result<Status, Fault> {
+/// Who asks. The state partition's records and the disk are root's; the boot record says most of it as it was at boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Root,
+    User,
+}
+
+fn collect(node: &Node, reader: Reader) -> Result<Status, Fault> {
     let boot = node.boot()?;
     let mut unknown = Vec::new();
-    let record = known(read_json::<InstallRecord>(&node.state(state::RECORD)), &mut unknown).flatten();
-    let last_failure = known(read_json::<FailureRecord>(&node.state(state::FAILURE)), &mut unknown).flatten();
-    let env = known(grubenv::read(&boot.disk), &mut unknown);
     let failed_units = known(systemd::failed(), &mut unknown).unwrap_or_default();
     let blessed = node.run(bless::BLESSED).exists();
-    let mut status = assemble(boot, record, env, blessed);
+    let mut status = match reader {
+        Reader::Root => {
+            let record =
+                known(read_json::<InstallRecord>(&node.state(state::RECORD)), &mut unknown).flatten();
+            let failure =
+                known(read_json::<FailureRecord>(&node.state(state::FAILURE)), &mut unknown).flatten();
+            let env = known(grubenv::read(&boot.disk), &mut unknown);
+            Status { last_failure: failure, ..assemble(boot, record, env, blessed) }
+        }
+        Reader::User => for_a_user(boot, blessed),
+    };
     status.degraded.extend(unknown);
     status.failed_units = failed_units;
-    status.last_failure = last_failure;
     Ok(status)
+}
+
+/// From what everybody may read.
+fn for_a_user(boot: BootRecord, blessed: bool) -> Status {
+    // Blessing ends the trial of what runs.
+    let trial = boot.trial.filter(|trial| !(blessed && trial.slot == boot.slot));
+    let env = BootEnv { slot: boot.slot, trial, request: None };
+    let fallen_back_from = boot.fallen_back_from;
+    let not_shown = vec!["the last failure, which only root may read".to_owned()];
+    Status { fallen_back_from, not_shown, ..assemble(boot, None, Some(env), blessed) }
 }
 
 /// A part that cannot be read makes the answer incomplete and says so; it does not take the rest away.
@@ -87,9 +115,9 @@ fn assemble(boot: BootRecord, record: Option<InstallRecord>, env: Option<BootEnv
     let fallen_back_from = env.as_ref().and_then(BootEnv::fallen_back);
     let trial = env.and_then(|env| env.trial).filter(|_| fallen_back_from.is_none());
     Status {
-        node: record.as_ref().map(|record| record.node.clone()),
-        generation: record.as_ref().map(|record| record.generation),
-        serial: record.as_ref().map(|record| record.serial),
+        node: record.as_ref().map(|record| record.node.clone()).or(boot.node),
+        generation: record.as_ref().map(|record| record.generation).or(boot.generation),
+        serial: record.as_ref().map(|record| record.serial).or(boot.serial),
         release: boot.release,
         slot: boot.slot,
         disk: boot.disk,
@@ -98,6 +126,8 @@ fn assemble(boot: BootRecord, record: Option<InstallRecord>, env: Option<BootEnv
         trial: trial.map(|trial| Trial { slot: trial.slot, boots_left: trial.boots_left }),
         fallen_back_from,
         degraded: boot.degraded,
+        warnings: boot.warnings,
+        not_shown: Vec::new(),
         failed_units: Vec::new(),
         last_failure: None,
     }
@@ -123,6 +153,9 @@ fn text(status: &Status) -> String {
     for reason in &status.degraded {
         line("degraded", reason.clone());
     }
+    for warning in &status.warnings {
+        line("warning", warning.clone());
+    }
     for unit in &status.failed_units {
         line("failed unit", unit.clone());
     }
@@ -130,6 +163,9 @@ fn text(status: &Status) -> String {
         let FailureRecord { code, step, message, hint, attempt, .. } = failure;
         line("last failure", format!("{code} in step {step}, attempt {attempt}: {message}"));
         line("", format!("hint: {hint}"));
+    }
+    for part in &status.not_shown {
+        line("not shown", part.clone());
     }
     text
 }
@@ -146,7 +182,7 @@ fn trial_text(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{assemble, text};
+    use super::{assemble, for_a_user, text};
     use tatara_spec::record::BootRecord;
     use tatara_spec::slot::{BootEnv, Slot, Trial};
 
@@ -156,8 +192,27 @@ mod tests {
             slot,
             disk: "/dev/vda".into(),
             release: "0123456789abcdef".into(),
+            node: Some("node-1".into()),
+            generation: Some(2),
+            serial: Some(7),
+            trial: Some(Trial { slot: Slot::B, boots_left: 1 }),
+            fallen_back_from: None,
             degraded: vec![],
+            warnings: vec!["CPU 1 is isolated without its sibling".into()],
         }
+    }
+
+    #[test]
+    fn whoever_is_not_root_sees_what_runs() {
+        let shown = text(&for_a_user(boot(Slot::B), false));
+        for wanted in
+            ["node-1", "generation    2", "serial        7", "on trial, 1 boots left", "only root", "sibling"]
+        {
+            assert!(shown.contains(wanted), "no `{wanted}` in {shown}");
+        }
+        let blessed = for_a_user(boot(Slot::B), true);
+        assert!(blessed.trial.is_none() && blessed.degraded.is_empty());
+        assert!(text(&blessed).contains("blessed"));
     }
 
     #[test]

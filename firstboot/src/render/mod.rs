@@ -15,8 +15,6 @@ use tatara_spec::config::NodeConfig;
 use tatara_spec::cpu::CpuPlan;
 use tatara_spec::{Code, Fault};
 
-pub use users::FIRST_UID;
-
 /// Everything that the files are made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {

@@ -1,18 +1,12 @@
 //! Accounts: lines appended to the root's own passwd, group, shadow and gshadow, SSH keys, sudo, homes.
 //!
-//! Numbers: user n of the config (from 0) is uid and gid `FIRST_UID + n`. The position is the only thing in a config
-//! that does not move when somebody is *added* at the end, which is the common change; a hash could collide, and a
-//! sorted list shifts with every new name. To remove somebody without shifting those behind, leave the entry and take
-//! away its keys: an account without keys cannot log in. When the order was changed all the same, the homes follow,
-//! because tmpfiles gives each home to its owner at every boot.
+//! Numbers are the config's ([`User::id`]): they do not move when others are added or removed. When one was changed all
+//! the same, the home follows, because tmpfiles gives each home to its owner at every boot.
 
 use super::{BaseFiles, Rendered, fault, header, one_line, word};
 use std::collections::BTreeMap;
 use tatara_spec::Fault;
 use tatara_spec::config::User;
-
-/// The first uid and gid: Debian's `FIRST_UID` (adduser.conf(5)), below it are system accounts.
-pub const FIRST_UID: u32 = 1000;
 
 /// Debian's group `shadow`, statically allocated (Debian Policy 9.2.2); shadow and gshadow belong to it.
 const SHADOW_GID: u32 = 42;
@@ -30,8 +24,7 @@ pub(super) fn render(
     fetched_keys: &BTreeMap<String, Vec<String>>,
     base: &BaseFiles,
 ) -> Result<Vec<Rendered>, Fault> {
-    let accounts = (FIRST_UID..).zip(users).collect::<Vec<_>>();
-    let mut rendered = account_files(&accounts, base)?;
+    let mut rendered = account_files(users, base)?;
     for user in users {
         rendered.push(authorized_keys(user, fetched_keys)?);
     }
@@ -40,15 +33,15 @@ pub(super) fn render(
     Ok(rendered)
 }
 
-fn account_files(accounts: &[(u32, &User)], base: &BaseFiles) -> Result<Vec<Rendered>, Fault> {
+fn account_files(users: &[User], base: &BaseFiles) -> Result<Vec<Rendered>, Fault> {
     let mut passwd = lines(&base.passwd);
     let mut group = lines(&base.group);
     let mut shadow = lines(&base.shadow);
     let mut gshadow = lines(&base.gshadow);
-    for (id, user) in accounts {
-        let name = account_name(user)?;
-        refuse_taken("passwd", &passwd, name, *id)?;
-        refuse_taken("group", &group, name, *id)?;
+    for user in users {
+        let (name, id) = (account_name(user)?, user.id());
+        refuse_taken("passwd", &passwd, name, id)?;
+        refuse_taken("group", &group, name, id)?;
         let shell = field("shell", user.shell.as_deref().unwrap_or(SHELL))?;
         passwd.push_str(&format!("{name}:x:{id}:{id}::/home/{name}:{shell}\n"));
         group.push_str(&format!("{name}:x:{id}:\n"));

@@ -4,10 +4,10 @@ use super::Console;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tatara_spec::Fault;
 use tatara_spec::layout::MIB;
 use tatara_spec::record::{StepTime, Timeline};
 use tatara_spec::step::Step;
+use tatara_spec::{Fault, redact};
 
 /// A progress line is printed at least this far apart in time, unless a tenth of the whole was done.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -114,8 +114,9 @@ impl Reporter {
         }
     }
 
+    /// Every line passes here, so none shows what a URL holds in secret.
     fn lines(&self, text: &str) {
-        for line in text.lines() {
+        for line in redact::urls(text).lines() {
             self.console.line(format!("tatara: {line}").trim_end());
         }
     }
@@ -183,6 +184,18 @@ mod tests {
             "tatara: the plan",
         ];
         assert_eq!(printed(&root), wanted);
+    }
+
+    #[test]
+    fn no_line_shows_what_a_url_hides() {
+        let (root, reporter) = reporter();
+        let fault = || Fault::new(Code::UrlBad, "`https://me:S3CRET@h/x?token=S3CRET` is wrong");
+        reporter.info(&fault().message);
+        reporter.ok(Step::Kexec, "for tatara.config=https://h/x?token=S3CRET quiet");
+        reporter.fail(Step::Config, &Fault::caused(Code::UrlBad, "the config", fault()));
+        let text = printed(&root).join("\n");
+        assert!(!text.contains("S3CRET"), "{text}");
+        assert!(text.contains("tatara: `https://h/x?…` is wrong"), "{text}");
     }
 
     #[test]

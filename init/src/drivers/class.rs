@@ -9,6 +9,8 @@ pub enum Class {
     Storage,
     /// USB: host controllers, storage, keyboards. Its enumeration takes seconds, so only when needed.
     Usb,
+    /// Disks on any of these buses: before one is chosen, all must be known.
+    AnyDisk,
     /// What systemd itself loads drivers for before all else (systemd, src/core/kmod-setup.c): sources of entropy and credentials.
     Early,
     /// Network cards.
@@ -27,6 +29,7 @@ impl Class {
             Class::Direct => Some(&["pci", "virtio", "scsi", "xen"]),
             Class::Storage => Some(&["pci", "virtio", "scsi", "mmc", "xen"]),
             Class::Usb => Some(&["pci", "usb", "hid", "scsi"]),
+            Class::AnyDisk => Some(&["pci", "virtio", "scsi", "mmc", "xen", "usb", "hid"]),
             Class::Early => Some(&["virtio", "acpi"]),
             Class::Network => Some(&["pci", "virtio", "xen"]),
             Class::All => None,
@@ -60,6 +63,7 @@ impl Class {
                     || modalias.starts_with("hid:")
                     || is_scsi_disk(modalias)
             }
+            Class::AnyDisk => Class::Storage.wants(modalias) || Class::Usb.wants(modalias),
             // virtio device id 4: entropy source. QEMU0002: fw_cfg (QEMU, docs/specs/fw_cfg.rst).
             Class::Early => starts(modalias, &["virtio:d00000004", "acpi:QEMU0002:"]),
             Class::Network => {
@@ -141,6 +145,7 @@ mod tests {
             assert_eq!(Class::Storage.wants(modalias), storage, "storage {modalias}");
             assert!(storage || !Class::Direct.wants(modalias), "direct without storage {modalias}");
             assert_eq!(Class::Usb.wants(modalias), usb, "usb {modalias}");
+            assert_eq!(Class::AnyDisk.wants(modalias), storage || usb, "any disk {modalias}");
             assert_eq!(Class::Network.wants(modalias), network, "network {modalias}");
             assert!(Class::All.wants(modalias));
         }

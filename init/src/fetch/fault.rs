@@ -5,7 +5,7 @@ use reqwest::{StatusCode, Url};
 use rustls::CertificateError;
 use std::error::Error;
 use std::io;
-use tatara_spec::{Code, Fault};
+use tatara_spec::{Code, Fault, redact};
 
 /// What is being done to which URL; every fault of it starts with this.
 #[derive(Debug, Clone)]
@@ -23,12 +23,9 @@ struct Reason(String);
 
 impl Target {
     pub(super) fn new(action: &str, url: &Url) -> Self {
-        let mut shown = url.clone();
-        // A password in a URL must not reach a console. Setting it can only fail where there is none.
-        let _ = shown.set_password(None);
         let port = url.port_or_known_default().unwrap_or_default();
         let server = format!("{}:{port}", url.host_str().unwrap_or_default());
-        Self { message: format!("{action} ({shown})"), server }
+        Self { message: format!("{action} ({})", redact::urls(url.as_str())), server }
     }
 
     /// A fault whose cause is said in words.

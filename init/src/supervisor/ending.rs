@@ -1,6 +1,7 @@
 //! How this kernel's life ends: the worker's exit status says it, PID 1 does it.
 
 use crate::console::Reporter;
+use crate::handover;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,11 @@ impl Ending {
             Ending::SwitchRoot => enter_root(reporter),
             Ending::Kexec => {
                 let cause = end_kernel(Reboot::Kexec);
-                Fault::caused(Code::KexecFailed, "the loaded kernel was not started", cause)
+                let fault = Fault::caused(Code::KexecFailed, "the loaded kernel was not started", cause);
+                // The next worker boots the node without it; its memory is needed then.
+                handover::refuse(Path::new("/"), &fault);
+                let _ = tatara_sys::kexec::unload();
+                fault
             }
             Ending::Reboot => {
                 let cause = end_kernel(Reboot::Restart);

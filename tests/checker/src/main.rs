@@ -68,6 +68,8 @@ fn findings() -> Value {
         "var_bytes": rustix::fs::statvfs("/var").map_or(0, |stat| stat.f_blocks * stat.f_frsize),
         "config_mode": mode("/var/lib/tatara/config.yaml"),
         "state_mode": mode("/var/lib/tatara"),
+        "run_mode": mode("/run/tatara"),
+        "boot_mode": mode("/run/tatara/boot.json"),
         "world_readable_secrets": leaks,
     })
 }

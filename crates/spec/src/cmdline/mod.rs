@@ -2,6 +2,7 @@
 //!
 //! Sources: kernel `Documentation/admin-guide/kernel-parameters.rst` (quoting), dracut.cmdline(7) (network).
 
+mod identity;
 mod network;
 mod text;
 
@@ -9,6 +10,7 @@ pub use text::{join, split};
 
 use crate::error::{Code, Fault};
 use crate::plan::{Origin, Request};
+use crate::redact;
 use crate::release::Digest;
 use std::net::IpAddr;
 
@@ -152,7 +154,10 @@ pub fn parse(text: &str) -> Result<CommandLine, Fault> {
             Some(own) => take_own(&mut line, own, value),
             None => network::take(&mut line.network, name, value),
         };
-        parsed.map_err(|why| Fault::new(Code::CmdlineBad, format!("kernel argument `{arg}`: {why}")))?;
+        parsed.map_err(|why| {
+            let shown = redact::urls(&arg);
+            Fault::new(Code::CmdlineBad, format!("kernel argument `{shown}`: {why}"))
+        })?;
     }
     if let (Some(slot), true) = (line.request.slot, line.request.origin != Origin::Disk) {
         let why = format!(
@@ -254,7 +259,7 @@ impl Placeholders {
     /// # Errors
     /// [`Code::UrlBad`] when a placeholder is unknown (with the nearest known one) or this machine has no value for it.
     pub fn fill(&self, url: &str) -> Result<String, Fault> {
-        let bad = |why: String| Fault::new(Code::UrlBad, format!("URL `{url}`: {why}"));
+        let bad = |why: String| Fault::new(Code::UrlBad, format!("URL `{}`: {why}", redact::urls(url)));
         let mut out = String::with_capacity(url.len());
         let mut rest = url;
         while let Some((before, after)) = rest.split_once("${") {
@@ -283,10 +288,16 @@ impl Placeholders {
             "hostname" => &self.hostname,
             _ => return Err(text::unknown("placeholder", "", name, &["mac", "uuid", "serial", "hostname"])),
         };
-        value
-            .as_deref()
-            .filter(|v| !v.is_empty())
-            .ok_or_else(|| format!("this machine has no value for `${{{name}}}`"))
+        let value = value.as_deref().filter(|v| !v.is_empty()).ok_or_else(|| {
+            format!("this machine has no value for `${{{name}}}`; `${{mac}}` always has one")
+        })?;
+        let of_firmware = matches!(name, "uuid" | "serial");
+        if of_firmware && !identity::is_own(value) {
+            return Err(format!(
+                "`${{{name}}}` is `{value}` in this machine's firmware, which its maker left on many machines; use `${{mac}}`"
+            ));
+        }
+        Ok(value)
     }
 }
 

@@ -187,6 +187,32 @@ fn vlans_bonds_and_name_servers() {
     assert_eq!(line("nameserver=[2001:db8::1] nameserver=192.0.2.1").network.nameservers.len(), 2);
 }
 
+/// Every argument of ours and every one that an installed node keeps is explained where operators look.
+#[test]
+fn every_argument_is_documented() {
+    let text = include_str!("../../../../docs/pxe.md");
+    let rows: Vec<&str> = text.lines().filter_map(|line| line.split('|').nth(1)).collect();
+    let has = |argument: &str| {
+        rows.iter().any(|row| {
+            row.split('`').skip(1).step_by(2).any(|code| code.split(['=', '[']).next() == Some(argument))
+        })
+    };
+    for name in super::NAMES {
+        assert!(has(&format!("tatara.{name}")), "docs/pxe.md has no row for `tatara.{name}`");
+    }
+    for name in super::CARRIED {
+        assert!(has(name), "docs/pxe.md has no row for `{name}`");
+    }
+}
+
+#[test]
+fn a_refused_argument_shows_no_secret() {
+    let message = refused("tatara.config=ftp://me:S3CRET@h/x?token=S3CRET");
+    assert!(message.contains("ftp://h/x?") && !message.contains("S3CRET"), "{message}");
+    let fault = Placeholders::default().fill("https://me:S3CRET@h/${uuid}?t=S3CRET").expect_err("no value");
+    assert!(!fault.message.contains("S3CRET"), "{}", fault.message);
+}
+
 #[test]
 fn placeholders() {
     let values = Placeholders {
@@ -210,6 +236,18 @@ fn placeholders() {
         assert_eq!(code, Code::UrlBad);
         assert!(message.contains(says), "{message}");
     }
+    let nobodys = Placeholders {
+        uuid: Some("03000200-0400-0500-0006-000700080009".to_owned()),
+        serial: Some("Default string".to_owned()),
+        hostname: Some("none".to_owned()),
+        ..Placeholders::default()
+    };
+    for (url, value) in [("https://h/${serial}", "`Default string`"), ("https://h/${uuid}", "`03000200-")] {
+        let fault = nobodys.fill(url).expect_err(url);
+        assert_eq!(fault.code, Code::UrlBad);
+        assert!(fault.message.contains(value) && fault.message.contains("use `${mac}`"), "{}", fault.message);
+    }
+    assert_eq!(nobodys.fill("https://h/${hostname}").expect("an operator chose it"), "https://h/none");
     let up = Placeholders { hostname: Some("..".to_owned()), ..Placeholders::default() };
     let fault = up.fill("https://h/nodes/${hostname}/node.yaml").expect_err("a step up the path");
     assert!(fault.message.contains("no name of a file"), "{}", fault.message);

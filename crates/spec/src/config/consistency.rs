@@ -12,6 +12,7 @@ pub(super) fn check(config: &NodeConfig, root: &Node, problems: &mut Vec<Problem
     let mut checker = Checker { root, problems };
     checker.disk(config);
     checker.duplicates(config);
+    checker.user_ids(config);
     checker.tuning(config);
     for (index, interface) in config.network.interfaces.iter().enumerate() {
         checker.interface(config, interface, &format!("network.interfaces.{index}"));
@@ -60,6 +61,30 @@ impl Checker<'_, '_> {
             self.unique("key", user.keys.iter().map(String::as_str), |key| {
                 format!("users.{index}.keys.{key}")
             });
+        }
+    }
+
+    /// Two users with the same number would own each other's files.
+    fn user_ids(&mut self, config: &NodeConfig) {
+        let place = |index: usize| match config.users[index].uid {
+            Some(_) => format!("users.{index}.uid"),
+            None => format!("users.{index}.name"),
+        };
+        let mut first: HashMap<u32, usize> = HashMap::new();
+        for (index, user) in config.users.iter().enumerate() {
+            let before = *first.entry(user.id()).or_insert(index);
+            let other = &config.users[before];
+            // The same name twice is said already.
+            if before == index || other.name == user.name {
+                continue;
+            }
+            let (line, number) = (self.root.position(&place(before)).line, user.id());
+            let message = format!(
+                "user {} has the number {number}, which user {} on line {line} has too; expected a `uid` of its own",
+                quote(&user.name),
+                quote(&other.name)
+            );
+            self.problem(&place(index), message);
         }
     }
 

@@ -17,6 +17,7 @@ mod format;
 mod reference;
 mod tree;
 mod typed;
+mod user_id;
 mod v1alpha1;
 
 pub use diagnostic::{Diagnostic, to_fault};

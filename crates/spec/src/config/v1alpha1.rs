@@ -148,10 +148,10 @@ pub enum DiskTransport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wipe {
-    /// Only an empty disk, or an install of ours.
+    /// Only an empty disk, or an install of this node.
     #[default]
     Never,
-    /// Also a disk that holds something else.
+    /// Also a disk that holds something else, another node's install included.
     Foreign,
 }
 
@@ -283,6 +283,11 @@ pub struct User {
     /// Login name: lower-case letter, then letters, digits, `-`, `_`; at most 32 bytes. Not `root`.
     #[schemars(extend("format" = "login-name"))]
     pub name: String,
+    /// Number of the user and of its group, 1000 to 59999. Without it the number follows from the name, from 10000 on: it is the same on
+    /// every node, and stays when others are added or removed.
+    #[serde(default)]
+    #[schemars(range(min = 1000, max = 59999))]
+    pub uid: Option<u32>,
     /// SSH public keys, as in authorized_keys(5).
     #[serde(default)]
     #[schemars(extend("items" = {"type": "string", "format": "ssh-public-key"}))]

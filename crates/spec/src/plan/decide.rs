@@ -3,7 +3,8 @@
 //! Two rules carry it. *Nothing is laid out anew unless exactly one disk matches `install.disk`*, and that disk is empty, cut
 //! off, ours with a lower generation, or foreign with `install.wipe: foreign`. *A node that is installed boots* unless its
 //! config is refused: booting destroys nothing, so it needs no selector, and a disk added later or a selector that no longer
-//! fits must not keep a healthy node down.
+//! fits must not keep a healthy node down. A disk that holds a node of another name is not this node's: it is neither booted nor
+//! reinstalled, and only `install.wipe: foreign` lets it be overwritten.
 
 use super::describe::{content, survey};
 use super::{Content, Desired, Disk, Installed, Origin, Plan, Request, Target, describe, matching};
@@ -63,11 +64,17 @@ pub fn needs_network(config: Option<&NodeConfig>, disks: &[Disk], request: &Requ
     }
 }
 
+/// Whether a disk holds another node.
+fn holds_other_node(config: &NodeConfig, disk: &Disk) -> bool {
+    matches!(&disk.content, Content::Installed(installed) if installed.record.node != config.metadata.name)
+}
+
 /// The one disk that holds this node. Of several the one that the selector matches; if that is not one, it is anybody's guess.
 fn ours<'a>(desired: Option<Desired<'_>>, disks: &'a [Disk]) -> Result<Option<Ours<'a>>, Fault> {
     let candidates: Vec<Ours<'a>> = disks
         .iter()
         .filter(|disk| !disk.boot_medium)
+        .filter(|disk| desired.is_none_or(|desired| !holds_other_node(desired.config, disk)))
         .filter_map(|disk| match &disk.content {
             Content::Installed(installed) => Some(Ours { disk, installed: installed.as_ref() }),
             _ => None,
@@ -107,6 +114,10 @@ fn all(disks: &[Disk]) -> String {
 /// No disk holds a node: install, if there is exactly one place for it and a release to install.
 fn install(desired: Desired<'_>, disks: &[Disk]) -> Result<Plan, Fault> {
     if desired.release.is_none() {
+        let moved = disks.iter().find(|disk| !disk.boot_medium && holds_other_node(desired.config, disk));
+        if let Some(disk) = moved {
+            return Err(not_this_node(desired.config, disk));
+        }
         let message = format!(
             "no disk holds an installed node, and no release is known to install one\n{}",
             all(disks)
@@ -138,6 +149,12 @@ fn only_match<'a>(config: &NodeConfig, disks: &'a [Disk]) -> Result<&'a Disk, Fa
     }
 }
 
+fn not_this_node(config: &NodeConfig, disk: &Disk) -> Fault {
+    let name = &config.metadata.name;
+    let message = format!("{}: {}, but the config is `{name}`'s", describe(disk), content(disk));
+    Fault::new(Code::DiskOtherNode, message)
+}
+
 /// Whether a disk may and can be laid out anew.
 fn usable(config: &NodeConfig, disk: &Disk) -> Result<(), Fault> {
     let refuse = |code, why: String| Err(Fault::new(code, format!("{}: {why}", describe(disk))));
@@ -152,6 +169,9 @@ fn usable(config: &NodeConfig, disk: &Disk) -> Result<(), Fault> {
         _ if disk.bytes < layout::DISK_MIN_BYTES => {
             let (min, text) = (layout::DISK_MIN_BYTES, size::display(layout::DISK_MIN_BYTES));
             refuse(Code::DiskSmall, format!("it has {} bytes; {min} ({text}) are needed", disk.bytes))
+        }
+        _ if config.install.wipe != Wipe::Foreign && holds_other_node(config, disk) => {
+            Err(not_this_node(config, disk))
         }
         Content::Foreign(_) if config.install.wipe != Wipe::Foreign => {
             refuse(Code::DiskForeign, format!("{}, and `install.wipe` is `never`", content(disk)))
@@ -231,13 +251,37 @@ fn upgrade(ours: Ours<'_>, release: &str, request: &Request) -> Result<Plan, Fau
             format!("{}: it is write-protected, so release {release} cannot be written", describe(ours.disk));
         return Err(Fault::new(Code::DiskReadOnly, message));
     }
+    let Some(kept) = way_back(ours.installed, active, request) else {
+        let why = format!(
+            "release {release} is not written now: slot {active} runs, and whether slot {} still works is not known until this boot is blessed or given up",
+            active.other()
+        );
+        return boot(ours, request, &why);
+    };
     let found = record.slots.get(&active).map_or("none", |slot| slot.release.as_str());
     Ok(Plan::Upgrade(Target {
         disk: ours.disk.path.clone(),
-        // Never the blessed slot, also when the other one is running on trial: it is the way back.
-        slot: env.slot.other(),
+        slot: kept.other(),
         reason: format!("release {found} is installed, the config names {release}"),
     }))
+}
+
+/// The slot that an upgrade must leave as it is, because it is known to work; `None` when that cannot be told.
+///
+/// GRUB boots the blessed slot when the one on trial cannot be loaded, and the other way round. So a running slot that is neither
+/// blessed nor on trial runs because the blessed one cannot be loaded.
+fn way_back(installed: &Installed, active: Slot, request: &Request) -> Option<Slot> {
+    let Installed { record, env } = installed;
+    if active == env.slot || !record.slots.contains_key(&env.slot) {
+        return Some(active);
+    }
+    match env.trial.filter(|trial| trial.slot == active) {
+        // The blessed slot was passed over for the trial: nothing is wrong with it.
+        Some(trial) if trial.boots_left > 0 => Some(env.slot),
+        // The trial's last boot, or GRUB's way out of a blessed slot that cannot be loaded: these look the same.
+        Some(_) if request.origin == Origin::Disk => None,
+        _ => Some(active),
+    }
 }
 
 fn boot(ours: Ours<'_>, request: &Request, why: &str) -> Result<Plan, Fault> {

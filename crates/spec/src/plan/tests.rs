@@ -1,3 +1,5 @@
+mod situations;
+
 use super::{
     Content, Desired, Disk, Installed, Origin, Plan, Request, matching, needs_network, plan, wipe_plan,
 };
@@ -44,6 +46,12 @@ fn installed() -> Installed {
 
 fn ours() -> Content {
     Content::Installed(Box::new(installed()))
+}
+
+fn of_node(name: &str) -> Content {
+    let mut installed = installed();
+    installed.record.node = name.to_owned();
+    Content::Installed(Box::new(installed))
 }
 
 fn foreign() -> Content {
@@ -332,6 +340,7 @@ fn contents() -> impl Strategy<Value = Content> {
         Just(Content::Unreadable("EIO".to_owned())),
         (0u8..=3).prop_map(|left| Content::Installed(Box::new(on_trial(left)))),
         Just(ours()),
+        Just(of_node("node-2")),
     ]
 }
 
@@ -365,6 +374,13 @@ fn requests() -> impl Strategy<Value = Request> {
     (origin, slot, any::<bool>()).prop_map(|(origin, slot, refresh)| Request { origin, slot, refresh })
 }
 
+fn is_this_node(config: &NodeConfig, disk: &Disk) -> bool {
+    match &disk.content {
+        Content::Installed(installed) => installed.record.node == config.metadata.name,
+        _ => true,
+    }
+}
+
 fn written(plan: &Plan) -> Option<&str> {
     match plan {
         Plan::Install(target) | Plan::Reinstall(target) | Plan::Upgrade(target) => Some(&target.disk),
@@ -386,6 +402,11 @@ proptest! {
             assert!(!disk.boot_medium && !disk.read_only);
             assert!(!matches!(disk.content, Content::Unreadable(_)));
             assert!(config.install.wipe == Wipe::Foreign || !matches!(disk.content, Content::Foreign(_)));
+            assert!(config.install.wipe == Wipe::Foreign || is_this_node(&config, disk), "{disk:?}");
+        }
+        if let Plan::Boot(target) | Plan::Reinstall(target) | Plan::Upgrade(target) = &decided {
+            let disk = disks.iter().find(|disk| disk.path == target.disk).expect("disk");
+            assert!(is_this_node(&config, disk), "{disk:?}");
         }
         let matches = matching(&config.install.disk, &disks);
         if let Plan::Install(target) | Plan::Reinstall(target) = &decided {
@@ -402,9 +423,14 @@ proptest! {
         if let Plan::Upgrade(target) = &decided {
             let disk = disks.iter().find(|disk| disk.path == target.disk).expect("disk");
             let Content::Installed(installed) = &disk.content else { panic!("{disk:?}") };
-            assert_ne!(target.slot, installed.env.slot, "the way back was overwritten");
+            assert!(installed.record.slots.contains_key(&target.slot.other()), "no way back is left");
+            let running = request.slot.filter(|_| request.origin == Origin::Disk);
+            let works = running.filter(|slot| installed.record.slots.contains_key(slot)).unwrap_or(installed.env.slot);
+            assert!(target.slot != works || target.slot != installed.env.slot, "the only working slot was overwritten");
         }
-        let installed = disks.iter().any(|disk| !disk.boot_medium && matches!(disk.content, Content::Installed(_)));
+        let installed = disks.iter().any(|disk| {
+            !disk.boot_medium && matches!(disk.content, Content::Installed(_)) && is_this_node(&config, disk)
+        });
         if matches.len() != 1 && !installed {
             assert!(matches!(decided, Plan::Refuse(_)), "{decided:?}");
         }

@@ -1,4 +1,7 @@
-use super::{BootEnv, EnvError, GRUB_CFG, GRUB_USB_CFG, GRUBENV_BYTES, Slot, TRIAL_BOOTS, Trial, node_cfg};
+use super::{
+    BootEnv, EnvError, GRUB_CFG, GRUB_USB_CFG, GRUBENV_BYTES, NODE_CFG_BYTES, Slot, TRIAL_BOOTS, Trial,
+    node_cfg,
+};
 use crate::error::Code;
 use proptest::prelude::{Just, Strategy, prop, prop_oneof, proptest};
 use std::path::{Path, PathBuf};
@@ -99,8 +102,18 @@ fn node_cfg_refuses_what_grub_cannot_pass() {
 }
 
 #[test]
+fn node_cfg_refuses_what_does_not_fit() {
+    let fits = "x".repeat(NODE_CFG_BYTES - "set node_args=''\n".len());
+    assert_eq!(node_cfg(std::slice::from_ref(&fits)).expect("it fits").len(), NODE_CFG_BYTES);
+    let fault = node_cfg(&[fits + "x"]).expect_err("a byte too many");
+    assert_eq!(fault.code, Code::CmdlineBad);
+    assert!(fault.message.contains("4097 bytes"), "{}", fault.message);
+}
+
+#[test]
 fn the_scripts_are_grub_script() {
-    for (name, script) in [("disk", GRUB_CFG), ("usb", GRUB_USB_CFG)] {
+    let node = node_cfg(&["quiet".to_owned()]).expect("printable");
+    for (name, script) in [("disk", GRUB_CFG), ("usb", GRUB_USB_CFG), ("node", node.as_str())] {
         let file = scratch(name);
         std::fs::write(&file, script).expect("write");
         let output =
@@ -150,6 +163,18 @@ proptest! {
     }
 
     #[test]
+    fn a_slot_being_written_is_never_chosen_and_the_other_stays_the_way_back(env in envs(), slot in slots()) {
+        let writing = env.while_writing(slot);
+        assert_eq!((writing.chosen(), writing.booted().chosen()), (slot.other(), slot.other()));
+        let mut tried = writing.on_trial(slot);
+        assert_eq!(tried.chosen(), slot);
+        for _ in 0..TRIAL_BOOTS {
+            tried = tried.booted();
+        }
+        assert_eq!(tried.chosen(), slot.other());
+    }
+
+    #[test]
     fn blessing_what_runs_makes_it_the_default(env in envs()) {
         let running = env.chosen();
         let blessed = env.booted().blessed(running);
@@ -160,8 +185,12 @@ proptest! {
     #[test]
     fn node_cfg_is_one_quoted_word(args in prop::collection::vec("[!#-&(-\\[\\]-~]{1,20}", 0..6)) {
         let text = node_cfg(&args).expect("printable");
-        let inner = text.strip_prefix("set node_args='").and_then(|t| t.strip_suffix("'\n")).expect("form");
-        assert!(!inner.contains(['\'', '\n']));
+        assert_eq!(text.len(), NODE_CFG_BYTES);
+        let (first, filling) = text.split_once('\n').expect("a line");
+        let inner = first.strip_prefix("set node_args='").and_then(|t| t.strip_suffix('\'')).expect("form");
+        assert!(!inner.contains('\''));
         assert_eq!(inner.split_whitespace().collect::<Vec<_>>(), args);
+        assert!(filling.ends_with('\n'));
+        assert!(filling.lines().all(|line| line.bytes().all(|b| b == b'#')), "GRUB would run it: {filling}");
     }
 }

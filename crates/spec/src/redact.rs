@@ -1,0 +1,106 @@
+//! Texts for consoles and records: what a URL may hold in secret is left out.
+
+/// The text with every URL in it cut down to what may be seen: no user and password, no query, no fragment. `?…` stands where a query
+/// was. For whole lines: secrets reach messages by ways that nobody thinks of, so everything printed and kept goes through here.
+///
+/// ```
+/// assert_eq!(tatara_spec::redact::urls("GET (https://me:pw@h/x?token=1): 404"), "GET (https://h/x?… 404");
+/// ```
+#[must_use]
+pub fn urls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        if !before.ends_with(|c: char| c.is_ascii_alphanumeric()) {
+            rest = after;
+            continue;
+        }
+        // A query may hold any punctuation, so only what no URL holds ends it.
+        let (url, tail) = after.split_at(after.find(ends_url).unwrap_or(after.len()));
+        let (place, hidden) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+        shown.push_str(without_user(place));
+        match hidden.chars().next() {
+            Some(mark) if hidden.len() > 1 => shown.extend([mark, '…']),
+            _ => shown.push_str(hidden),
+        }
+        rest = tail;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The same for several, e.g. kernel arguments.
+#[must_use]
+pub fn all(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|text| urls(text)).collect()
+}
+
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || matches!(c, '`' | '"')
+}
+
+/// A password may hold an unescaped slash: then what looks like a port is none.
+fn without_user(place: &str) -> &str {
+    let authority = place.split('/').next().unwrap_or_default();
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) || authority.ends_with(']');
+    let within = if is_port { authority } else { place };
+    within.rfind('@').map_or(place, |at| &place[at + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::urls;
+    use proptest::prelude::{any, proptest};
+
+    #[test]
+    fn what_may_be_seen_stays() {
+        for text in [
+            "",
+            "no URL at all: a/b?c=d#e @f",
+            "`https://h:8443/nodes/${mac}.yaml` is fine",
+            "kernel argument `tatara.config=http://[2001:db8::1]:80/x@y`: wrong",
+            "://",
+            "at https://h/x?",
+        ] {
+            assert_eq!(urls(text), text);
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_cut() {
+        for (text, shown) in [
+            ("(https://u:p@h/x?t=1#f): 404", "(https://h/x?… 404"),
+            ("`https://u@h/x?t=(1)` and http://h2/?a b", "`https://h/x?…` and http://h2/?… b"),
+            (
+                "tatara.config=https://h/${mac}?k=v tatara.ca=1",
+                "tatara.config=https://h/${mac}?… tatara.ca=1",
+            ),
+            ("https://u:p/w@h/x", "https://h/x"),
+            ("https://u:p@[::1]:8443/x#frag", "https://[::1]:8443/x#…"),
+            ("ftp://u:p@h", "ftp://h"),
+        ] {
+            assert_eq!(urls(text), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_left(
+            before in "[a-z ,:(`\"]{0,10}",
+            password in "S3CRET[!#-.0-9:;<=>A-Z\\[\\]^_a-z{|}~]{0,8}",
+            query in "[a-z=&()';:,!$*+@/?.-]{0,10}S3CRET",
+            after in "[ `\"][a-z ]{0,10}",
+            twice in any::<bool>(),
+        ) {
+            let password = password.replace(['#', '?'], "");
+            let one = format!("{before} https://user:{password}@host.example:8443/a/b?{query}{after}");
+            let text = if twice { format!("{one}{one}") } else { one };
+            let shown = urls(&text);
+            assert!(!shown.contains("S3CRET"), "{text}: {shown}");
+            assert!(shown.contains("https://host.example:8443/a/b?…"), "{text}: {shown}");
+        }
+    }
+}
