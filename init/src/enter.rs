@@ -1,8 +1,8 @@
 //! Steps: into the node — kexec when its kernel arguments need one, its root, its files, switch_root.
 
-use crate::install;
 use crate::machine::{FILE_SYSTEMS, Machine, json, write_run};
 use crate::wanted::Wanted;
+use crate::{failure, install};
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -238,6 +238,7 @@ fn leave_records(
     state: &StateMount,
     degraded: Vec<String>,
 ) -> Result<(), Fault> {
+    failure::was_shown(state)?;
     let record = state.record()?;
     let slot = record.as_ref().and_then(|record| record.slots.get(&target.slot));
     let record = BootRecord {

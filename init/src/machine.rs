@@ -56,6 +56,8 @@ pub(crate) struct Machine {
     /// The plan as printed.
     pub(crate) plan: String,
     pub(crate) backoff: Backoff,
+    /// The failure that the last boot left was shown.
+    pub(crate) showed_last: bool,
     /// The step that runs, for the record of its failure.
     running: Mutex<Option<Step>>,
     /// The least free memory seen while bytes were on their way, in bytes.
@@ -82,6 +84,7 @@ impl Machine {
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),
+            showed_last: false,
             running: Mutex::new(None),
             lowest_memory: AtomicU64::new(u64::MAX),
         })

@@ -125,7 +125,7 @@ impl Log {
     /// When it cannot be written.
     pub fn replay(&self, bytes: u64, cache: Cache, disk: &Path) {
         let gib = std::fs::metadata(disk).expect("the disk").len();
-        let disk = File::create(disk).expect("the disk");
+        let disk = File::options().read(true).write(true).truncate(true).open(disk).expect("the disk");
         disk.set_len(gib).expect("its size");
         let durable = self.durable(bytes, cache);
         let mut done = 0;
