@@ -46,3 +46,15 @@ fn none_named() {
     trial.saw(Code::DiskSmall);
     trial.ends(guest, Disks::Untouched);
 }
+
+/// UEFI has no text screen: the kernel draws letters.
+#[test]
+fn frame_buffer() {
+    let setup = Setup::new(Firmware::Uefi, Start::Direct).disk_gib(2).vga_console();
+    let mut trial = Trial::new("console", "UEFI: the frame buffer", setup);
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::DiskSmall, "/dev/vda");
+    assert!(guest.screen().shows(Code::DiskSmall.hint()), "the hint is not on the screen");
+    trial.ends(guest, Disks::Untouched);
+}

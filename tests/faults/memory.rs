@@ -1,6 +1,7 @@
 //! Too little memory: refused with what is there and what is needed, never a half-unpacked initramfs.
 
 use crate::{direct, good, installs, served};
+use support::guest::{Firmware, Setup, Start};
 use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
 use tatara_spec::layout::MEMORY_MIN_MIB;
@@ -12,15 +13,24 @@ fn mib(mib: u64) -> u32 {
     u32::try_from(mib).expect("a machine's memory")
 }
 
-#[test]
-fn the_least_that_installs() {
-    let setup = direct().memory_mib(mib(MEMORY_MIN_MIB));
-    let trial = Trial::new("memory", "the least memory: installs", setup);
+fn installs_with(done: &'static str, setup: Setup) {
+    let trial = Trial::new("memory", done, setup);
     let server = served(&trial.setup, &good().text());
     let guest = trial.start(&server);
     installs(&guest);
     assert!(guest.never(HALF_UNPACKED), "{}", guest.transcript());
     trial.ends(guest, Disks::Installed);
+}
+
+#[test]
+fn the_least_that_installs() {
+    installs_with("the least memory: installs", direct().memory_mib(mib(MEMORY_MIN_MIB)));
+}
+
+#[test]
+fn the_least_that_installs_on_uefi() {
+    let setup = Setup::new(Firmware::Uefi, Start::Direct).memory_mib(mib(MEMORY_MIN_MIB + 64));
+    installs_with("the least memory with UEFI, 64 MiB more: installs", setup);
 }
 
 /// Enough to run, too little to install: the message has both numbers, and comes before the first write.

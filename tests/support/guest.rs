@@ -1,6 +1,7 @@
 //! A machine in QEMU, its disks, and what it prints.
 
 use crate::console::{Console, Waited};
+use crate::screen::Screen;
 use crate::server::Server;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -414,6 +415,17 @@ impl Guest {
             .chunks_exact(2)
             .map(|cell| if cell[0].is_ascii_graphic() { char::from(cell[0]) } else { ' ' })
             .collect()
+    }
+
+    /// What the frame buffer shows.
+    ///
+    /// # Panics
+    /// When QEMU's monitor does not give it.
+    #[must_use]
+    pub fn screen(&self) -> Screen {
+        let file = self.setup.scratch().join("screen.ppm");
+        self.monitor("screendump", &serde_json::json!({"filename": file})).expect("the screen");
+        Screen::from_ppm(&std::fs::read(&file).expect("the screen"))
     }
 
     /// Waits until the VGA console shows `needle`, for what is printed nowhere else.

@@ -6,6 +6,7 @@ pub mod guest;
 mod machine;
 pub mod medium;
 pub mod release;
+pub mod screen;
 pub mod seed;
 pub mod server;
 pub mod ssh;
