@@ -14,6 +14,9 @@ MUSL := x86_64-unknown-linux-musl
 export TATARA_APPLIANCE_DIR := $(CARGO_TARGET_DIR)/$(MUSL)/appliance
 # The command as users have it; the boots use it.
 export TATARA_TOOL := $(CARGO_TARGET_DIR)/release/tatara
+# Which of the many power cuts `make test` takes; `make faults` takes all.
+TATARA_SEED ?= $(shell date +%s)
+export TATARA_SEED
 DENY := $(TATARA_CACHE)/tools/bin/cargo-deny
 
 .PHONY: setup demo test bench faults lint appliance tool
@@ -39,6 +42,7 @@ lint: setup $(DENY)
 test: lint appliance tool
 	cargo test --locked --workspace --exclude tatara-tests
 	cargo test --locked -p tatara-tests --test rules
+	@echo "TATARA_SEED=$(TATARA_SEED) repeats this choice of power cuts"
 	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=2
 	cargo test --locked -p tatara-tests --test boot -- --test-threads=1
 

@@ -10,9 +10,6 @@ use support::server::Server;
 const INSTALL: Duration = Duration::from_secs(400);
 const BOOT: Duration = Duration::from_secs(200);
 
-/// The lowest memory that the documentation promises, in MiB.
-const LOWEST_MEMORY_MIB: u32 = 512;
-
 fn served(setup: &Setup, config: &NodeYaml) -> Server {
     let server = Server::start(&release::small(), &["console=ttyS0", "panic=10"]);
     server.publish(&setup.mac(), &config.text());
@@ -92,11 +89,6 @@ fn e1000e_nic() {
 fn a_dead_nic_does_not_hold_the_other() {
     let setup = Setup::new(Firmware::Bios, Start::Direct).nics(&[Nic::VirtioWithoutLink, Nic::Virtio]);
     check(&installs(&setup));
-}
-
-#[test]
-fn little_memory() {
-    check(&installs(&Setup::new(Firmware::Bios, Start::Direct).memory_mib(LOWEST_MEMORY_MIB)));
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     m.step(Step::CommandLine, Machine::read_command_line)?;
     m.step(Step::Drivers, Machine::load_storage_drivers)?;
     let mut disks = m.step(Step::FindDisk, Machine::find_disks)?;
+    failure::show_last_once(m);
     let wanted = if let Some(wanted) = boots_alone(m, &disks) {
         wanted
     } else {

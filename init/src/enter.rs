@@ -1,8 +1,8 @@
 //! Steps: into the node — kexec when its kernel arguments need one, its root, its files, switch_root.
 
-use crate::install;
 use crate::machine::{FILE_SYSTEMS, Machine, json, write_run};
 use crate::wanted::Wanted;
+use crate::{failure, install};
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -283,6 +283,7 @@ struct Said {
 
 /// What `tatara-node` shows: how this boot came about.
 fn leave_records(m: &Machine, target: &Target, state: &StateMount, said: Said) -> Result<(), Fault> {
+    failure::was_shown(state)?;
     // Without a block nothing is on trial.
     let env = bootenv::read(&target.disk).ok();
     let record = boot_record(&m.plan, target, state.record()?, env.as_ref(), &said);

@@ -2,9 +2,9 @@
 
 use crate::machine::{Machine, json};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tatara_installer::{StateFile, StateMount, state as state_partition};
-use tatara_spec::layout::state;
+use tatara_spec::layout::{MIB, state};
 use tatara_spec::record::FailureRecord;
 use tatara_spec::step::Step;
 use tatara_spec::{Fault, redact};
@@ -31,23 +31,70 @@ fn record(step: Step, attempt: u32, fault: &Fault) -> FailureRecord {
         hint: fault.code.hint().to_owned(),
         unix_time: now,
         attempt,
+        shown: false,
     }
 }
 
 /// Keeps the record on the node's state partition, for `tatara-node status`, when exactly one was found: each is mounted by the name of
 /// its disk.
 fn keep(m: &Machine, record: &FailureRecord) {
-    let Ok(entries) = std::fs::read_dir(state_partition::MOUNT_DIR) else { return };
-    let mounted = |path: &PathBuf| is_mount_point(path).unwrap_or(false);
-    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(mounted).collect();
-    let [path] = paths.as_slice() else { return };
-    let disk = Path::new("/dev").join(path.file_name().unwrap_or_default());
+    // An install that fails has unmounted it, or has made it anew.
+    if (Step::Partition..=Step::Record).contains(&record.step)
+        && let Err(fault) = m.scan()
+    {
+        m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+    }
+    let mounted = mounted();
+    let [(disk, _)] = mounted.as_slice() else { return };
     let written = json(record).and_then(|bytes| {
         let mount = StateMount::mount(&disk.to_string_lossy())?;
         mount.write(&StateFile::private(state::FAILURE, bytes))
     });
     if let Err(fault) = written {
         m.reporter.info(&format!("the failure could not be kept: {}", fault.chain()));
+    }
+}
+
+/// The state partitions that are mounted: disk and mount point.
+fn mounted() -> Vec<(PathBuf, PathBuf)> {
+    let entries = std::fs::read_dir(state_partition::MOUNT_DIR).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).filter(|path| is_mount_point(path).unwrap_or(false));
+    paths.map(|path| (Path::new("/dev").join(path.file_name().unwrap_or_default()), path)).collect()
+}
+
+/// Shows what failed at the last boot, of every disk that has a record of it: whoever switched the machine off may not have seen it.
+/// Once: this boot's own failures are on the console already.
+pub(crate) fn show_last_once(m: &mut Machine) {
+    if std::mem::replace(&mut m.showed_last, true) {
+        return;
+    }
+    for (disk, path) in mounted() {
+        // One that cannot be read tells nothing; the disk itself is judged elsewhere.
+        let Ok(Some(record)) = last(&path) else { continue };
+        if record.shown {
+            continue;
+        }
+        let FailureRecord { code, step, message, hint, unix_time, .. } = record;
+        let when = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_time));
+        let disk = disk.display();
+        m.reporter.info(&format!("the last failure on {disk}, {when}: step={step} code={code} {message}"));
+        m.reporter.info(&format!("  hint: {hint}"));
+    }
+}
+
+fn last(state_root: &Path) -> Result<Option<FailureRecord>, Fault> {
+    let bytes = StateMount::at(state_root.to_owned()).read(state::FAILURE, MIB)?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// The node is entered: what [`show_last_once`] has shown is not shown again.
+pub(crate) fn was_shown(state: &StateMount) -> Result<(), Fault> {
+    match last(state.path())? {
+        Some(record) if !record.shown => {
+            let record = FailureRecord { shown: true, ..record };
+            state.write(&StateFile::private(state::FAILURE, json(&record)?))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     pub(crate) serials: Serials,
     /// What is not as configured about this boot, so far.
     pub(crate) degraded: Vec<String>,
+    /// The failure that the last boot left was shown.
+    pub(crate) showed_last: bool,
     /// The step that runs, for the record of its failure.
     running: Mutex<Option<Step>>,
     /// The least free memory seen while bytes were on their way, in bytes.
@@ -94,6 +96,7 @@ impl Machine {
             offline_since: None,
             serials: Serials::default(),
             degraded: Vec::new(),
+            showed_last: false,
             running: Mutex::new(None),
             lowest_memory: AtomicU64::new(u64::MAX),
         })

@@ -13,7 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tatara_spec::layout::{MEMORY_MIN_MIB, MIB, UNPACKED};
 use tatara_spec::{Code, Fault};
+use tatara_sys::button::PowerButton;
 use tatara_sys::mount::{MountFlags, mount_once};
 use tatara_sys::process::{End, Signal, Signals, reap};
 use worker::Worker;
@@ -32,7 +34,8 @@ pub fn run() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mounted = mount_all(Path::new("/"));
-    let mut supervisor = Supervisor { reporter: Reporter::open(Path::new("/")), signals: None, failures: 0 };
+    let mut supervisor =
+        Supervisor { reporter: Reporter::open(Path::new("/")), signals: None, button: None, failures: 0 };
     if let Err(fault) = mounted {
         supervisor.reporter.fail_as("mounts", &fault);
     }
@@ -44,7 +47,7 @@ pub fn run() -> ExitCode {
                 let fault = ending.carry_out(&supervisor.reporter);
                 supervisor.retry_after(&fault, started);
             }
-            Happened::Asked(signal) => supervisor.obey(signal),
+            Happened::Asked(wish) => supervisor.obey(wish),
             Happened::Failed(fault) => supervisor.retry_after(&fault, started),
         }
     }
@@ -75,6 +78,8 @@ struct Supervisor {
     reporter: Reporter,
     /// `None` when the kernel gives no signalfd; then children are looked for twice a second.
     signals: Option<Signals>,
+    /// `None` on a machine without ACPI, which has no such button.
+    button: Option<PowerButton>,
     /// How many workers have died in a row.
     failures: u32,
 }
@@ -84,9 +89,30 @@ enum Happened {
     /// The worker has ended and said how to go on.
     Ended(Ending),
     /// Somebody wants the machine to end.
-    Asked(Signal),
+    Asked(Wish),
     /// The worker died, or could not be started.
     Failed(Fault),
+}
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Ctrl-Alt-Del.
+    Restart,
+    /// The power button.
+    PowerOff,
+    /// SIGTERM or SIGPWR, from whoever it may be.
+    End,
+}
+
+impl Wish {
+    fn of(signal: Signal) -> Option<Self> {
+        match signal {
+            Signal::Child => None,
+            Signal::Interrupt => Some(Wish::Restart),
+            Signal::Terminate | Signal::Power => Some(Wish::End),
+        }
+    }
 }
 
 impl Supervisor {
@@ -98,10 +124,17 @@ impl Supervisor {
         if let Err(error) = tatara_sys::power::catch_ctrl_alt_del() {
             self.reporter.info(&format!("Ctrl-Alt-Del restarts without syncing: {}", chain(&error)));
         }
+        match PowerButton::open() {
+            Ok(button) => self.button = Some(button),
+            Err(error) => self.reporter.info(&format!("the power button is not heard: {}", chain(&error))),
+        }
     }
 
     /// Runs a worker to its end.
     fn run_worker(&mut self) -> Happened {
+        if let Err(fault) = unpacked(Path::new("/")) {
+            return Happened::Failed(fault);
+        }
         let mut worker = match Worker::start() {
             Ok(worker) => worker,
             Err(fault) => return Happened::Failed(fault),
@@ -109,6 +142,9 @@ impl Supervisor {
         loop {
             self.wait(Some(&worker), None);
             worker.forward(&self.reporter);
+            // Before the children are looked at: a child that ends afterwards makes its signal pending anew, so that the next wait is
+            // short. The other way round its signal could be taken here, its end be missed, and nothing would ever wake PID 1.
+            let wish = self.asked();
             while let Some((pid, end)) = self.reap() {
                 if pid == worker.pid() {
                     worker.forward(&self.reporter);
@@ -118,9 +154,9 @@ impl Supervisor {
                     };
                 }
             }
-            if let Some(signal) = self.asked() {
+            if let Some(wish) = wish {
                 worker.kill();
-                return Happened::Asked(signal);
+                return Happened::Asked(wish);
             }
         }
     }
@@ -137,9 +173,10 @@ impl Supervisor {
         let deadline = Instant::now() + pause;
         while Instant::now() < deadline {
             self.wait(None, Some(deadline));
+            let wish = self.asked();
             while self.reap().is_some() {}
-            if let Some(signal) = self.asked() {
-                self.obey(signal);
+            if let Some(wish) = wish {
+                self.obey(wish);
             }
         }
     }
@@ -148,6 +185,7 @@ impl Supervisor {
     fn wait(&self, worker: Option<&Worker>, deadline: Option<Instant>) {
         let mut fds = Vec::new();
         fds.extend(self.signals.as_ref().map(|signals| PollFd::new(signals, PollFlags::IN)));
+        fds.extend(self.button.as_ref().map(|button| PollFd::new(button, PollFlags::IN)));
         fds.extend(worker.and_then(Worker::lines).map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
         let blind = self.signals.is_none().then_some(Duration::from_millis(500));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -165,28 +203,52 @@ impl Supervisor {
         Some((pid.unsigned_abs(), end))
     }
 
-    /// A pending signal that is more than news of children.
-    fn asked(&mut self) -> Option<Signal> {
+    /// What is wanted since the last call; news of children are none.
+    fn asked(&mut self) -> Option<Wish> {
+        match self.button.as_ref().map(PowerButton::pressed) {
+            Some(Ok(true)) => return Some(Wish::PowerOff),
+            // A socket that fails would be ready for ever: better no button than a busy loop.
+            Some(Err(error)) => {
+                self.reporter.info(&format!("the power button is not heard any more: {}", chain(&error)));
+                self.button = None;
+            }
+            Some(Ok(false)) | None => {}
+        }
         let signals = self.signals.as_mut()?;
         while let Ok(Some(signal)) = signals.take() {
-            if signal != Signal::Child {
-                return Some(signal);
+            if let Some(wish) = Wish::of(signal) {
+                return Some(wish);
             }
         }
         None
     }
 
     /// Ends the machine as asked. What the worker was writing is left as after a power cut, which an install survives.
-    fn obey(&mut self, signal: Signal) {
-        let (ending, text) = match signal {
-            Signal::Child => return,
-            Signal::Interrupt => (Ending::Reboot, "Ctrl-Alt-Del: the machine restarts"),
-            Signal::Terminate | Signal::Power => (Ending::PowerOff, "asked to end: the machine powers off"),
+    fn obey(&mut self, wish: Wish) {
+        let (ending, text) = match wish {
+            Wish::Restart => (Ending::Reboot, "Ctrl-Alt-Del: the machine restarts"),
+            Wish::PowerOff => (Ending::PowerOff, "the power button: the machine powers off"),
+            Wish::End => (Ending::PowerOff, "asked to end: the machine powers off"),
         };
         self.reporter.info(text);
         let fault = ending.carry_out(&self.reporter);
         self.reporter.fail_as("worker", &fault);
     }
+}
+
+/// Whether the whole initramfs is there. Where memory ends, the kernel stops unpacking it, says so in a line of its log, and boots
+/// what there is (init/initramfs.c): drivers would be missing, and the failure would seem to be another one.
+fn unpacked(root: &Path) -> Result<(), Fault> {
+    if root.join(UNPACKED).exists() {
+        return Ok(());
+    }
+    let memory = tatara_sys::memory::memory(&root.join("proc"))
+        .map(|memory| format!("; the kernel has {} MiB of memory", memory.total / MIB));
+    let text = format!(
+        "the initramfs was unpacked in part only{}, the machine needs {MEMORY_MIN_MIB} MiB",
+        memory.unwrap_or_default()
+    );
+    Err(Fault::new(Code::MemoryLow, text))
 }
 
 /// The pause after so many failures in a row: 1, 2, 4 … 60 seconds.
@@ -204,12 +266,28 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{pause, run};
+    use super::{pause, run, unpacked};
 
     #[test]
     fn pauses_double_up_to_a_minute() {
         let seconds: Vec<_> = [0, 1, 2, 5, 6, 63, 64, u32::MAX].map(|n| pause(n).as_secs()).to_vec();
         assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn an_initramfs_without_its_end_is_too_little_memory() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        std::fs::write(
+            root.path().join("proc/meminfo"),
+            "MemTotal: 92160 kB\nMemFree: 1 kB\nMemAvailable: 1 kB\n",
+        )
+        .unwrap();
+        let fault = unpacked(root.path()).unwrap_err();
+        assert_eq!(fault.code, tatara_spec::Code::MemoryLow);
+        assert!(fault.chain().contains("90 MiB"), "{}", fault.chain());
+        std::fs::write(root.path().join("unpacked"), "").unwrap();
+        unpacked(root.path()).unwrap();
     }
 
     #[test]

@@ -84,15 +84,21 @@ pub(crate) fn core_image(core_img: &[u8], first_sector: u64, room_bytes: u64) ->
     Ok(core)
 }
 
-/// Whether a disk's first sector carries boot code, that is, whether firmware may jump into it.
+/// Stands where boot code will be. A BIOS jumps into every first sector that ends in 55 AA, as a partition table must, whatever is in it:
+/// `int 18h` gives control back, so that the next boot device is tried (BIOS Boot Specification 1.01, section 6.7); `hlt; jmp $-1` is for
+/// firmware that does not take it.
+pub(crate) const NOT_BOOTABLE: &[u8] = &[0xcd, 0x18, 0xf4, 0xeb, 0xfd];
+
+/// Whether a disk's first sector carries boot code that boots it.
 #[must_use]
 pub(crate) fn has_boot_code(sector: &[u8; SECTOR_BYTES]) -> bool {
-    sector[..MBR_KEEP_START].iter().any(|&byte| byte != 0)
+    let code = &sector[..MBR_KEEP_START];
+    code.strip_prefix(NOT_BOOTABLE).unwrap_or(code).iter().any(|&byte| byte != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SECTOR_BYTES, boot_sector, core_image, has_boot_code};
+    use super::{NOT_BOOTABLE, SECTOR_BYTES, boot_sector, core_image, has_boot_code};
 
     fn boot_img() -> Vec<u8> {
         let mut img = vec![0; SECTOR_BYTES];
@@ -115,6 +121,8 @@ mod tests {
         assert_eq!(sector[0x1b8..0x1fe], [9; 0x46]);
         assert_eq!(sector[0x1fe..], [0x55, 0xaa]);
         assert!(has_boot_code(&sector));
+        assert!(!has_boot_code(&mbr));
+        mbr[..NOT_BOOTABLE.len()].copy_from_slice(NOT_BOOTABLE);
         assert!(!has_boot_code(&mbr));
     }
 

@@ -77,6 +77,24 @@ pub(crate) fn node(sys_root: &Path, dev_root: &Path, disk: &str, entry: &Entry) 
     }
 }
 
+/// Whether the kernel knows a partition, or comes to know it within a second: it reads tables by itself when a disk appears.
+///
+/// # Errors
+/// [`Code::Sys`] when sysfs cannot be read.
+pub(crate) fn is_known(sys_root: &Path, dev_root: &Path, disk: &str, entry: &Entry) -> Result<bool, Fault> {
+    const GRACE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + GRACE;
+    loop {
+        if look(sys_root, dev_root, disk, entry)?.is_some() {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(NODE_POLL);
+    }
+}
+
 fn look(sys_root: &Path, dev_root: &Path, disk: &str, entry: &Entry) -> Result<Option<PathBuf>, Fault> {
     let disks = tatara_sys::block::enumerate(sys_root, dev_root)
         .map_err(because(Code::Sys, "cannot list the disks"))?;

@@ -74,5 +74,11 @@ fn open_and_judge(path: &str, device: &BlockDevice) -> Found {
 }
 
 fn mounted_record(path: &str, entry: &Entry) -> Result<Option<InstallRecord>, Fault> {
+    // An install that failed in this boot has left a table that nobody told the kernel of.
+    if !parts::is_known(Path::new("/sys"), Path::new("/dev"), path, entry)? {
+        let disk = Disk::open(Path::new(path), Access::Write)?;
+        let table = parts::read(&disk.medium())?;
+        disk.reread_partitions(&parts::extents(&table.partitions))?;
+    }
     StateMount::mount_entry(path, entry)?.record()
 }

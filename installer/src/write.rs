@@ -4,6 +4,7 @@ use crate::artifact::BootFiles;
 use crate::fault::{because, reading, table as table_fault, writing};
 use crate::span::{Beheaded, Medium, get, put};
 use crate::{ext4, grub, parts};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use tatara_disk::gpt::table::{self, Entry};
 use tatara_disk::stream::Target;
 use tatara_spec::layout::{BIOS, MIB, STATE};
@@ -74,11 +75,12 @@ fn zero(medium: &Medium<'_>, offset: u64, bytes: u64) -> std::io::Result<()> {
     if start >= end { Ok(()) } else { medium.target.zero_range(start, end - start) }
 }
 
-/// Writes both copies of the table.
+/// Writes both copies of the table; in place of boot code, what has a BIOS go on to the next device.
 pub(crate) fn table(medium: &Medium<'_>, planned: &[Entry]) -> Result<(), Fault> {
     let mut view = medium.cached();
     table::write(&mut view, medium.sector_bytes, medium.bytes, planned).map_err(table_fault)?;
-    view.sync().map_err(writing("the partition table"))
+    let hand_back = view.seek(SeekFrom::Start(0)).and_then(|_| view.write_all(grub::NOT_BOOTABLE));
+    hand_back.and_then(|()| view.sync()).map_err(writing("the partition table"))
 }
 
 /// Gives the state file system a UUID of its own and makes it a file system: its first block comes last.

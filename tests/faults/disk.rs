@@ -1,10 +1,24 @@
-//! Disks that must not be written to.
+//! Disks that must not be written to, and the right one among others.
 
-use crate::{direct, good, refused};
+use crate::{boots, direct, good, installs, refused, served};
+use serde_json::json;
 use std::path::Path;
-use support::guest::Bus;
-use support::trial::Trial;
+use std::process::Command;
+use support::guest::{Bus, Guest, Start, disk_digest};
+use support::server::word;
+use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
+use tatara_spec::layout::MIB;
+
+#[test]
+fn none_at_all() {
+    refused(
+        Trial::new("disk", "no disk at all", direct().disks(&[])),
+        &good().text(),
+        Code::DiskNone,
+        "no disk was found at all",
+    );
+}
 
 #[test]
 fn too_small() {
@@ -27,17 +41,113 @@ fn none_matches() {
     refused(trial, &config.text(), Code::DiskNone, "/dev/vda");
 }
 
+/// The stick is told by what is on it, whether the machine was booted from it or not.
 #[test]
-fn foreign_ext4() {
-    let setup = direct();
-    make_foreign(&setup.disk_paths()[0]);
-    let trial = Trial::new("disk", "a disk with an ext4 file system", setup);
-    refused(trial, &good().text(), Code::DiskForeign, "ext4");
+fn only_the_stick() {
+    let setup = direct().disks(&[]).again(Start::Usb);
+    let trial = Trial::new("disk", "the USB stick booted from is the only disk", setup);
+    refused(trial, &good().text(), Code::DiskNone, "it is a USB stick of ours");
 }
 
-/// An ext4 file system on the whole disk, as `mkfs.ext4` makes it.
-fn make_foreign(disk: &Path) {
-    let output = std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(disk).arg("64M").output();
-    let output = output.expect("mkfs.ext4");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+/// Its driver is there, its controller too; it comes 40 s after power-on, as behind a slow RAID controller.
+#[test]
+fn forty_seconds_late() {
+    const LATE: f64 = 40.0;
+    let setup = direct().disks(&[]);
+    let image = setup.scratch().join("late.raw");
+    std::fs::File::create(&image).and_then(|file| file.set_len(12 << 30)).expect("a disk");
+    let drive = format!("if=none,id=late,format=raw,file={}", image.display());
+    let setup = setup.qemu_args(&["-device", "virtio-scsi-pci,id=hba", "-drive", &drive]);
+    let mut trial = Trial::new("disk", "the only disk comes 40 s late", setup);
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::DiskNone, "no disk was found at all");
+    while seconds(&guest.expect("code=E-DISK-NONE", SOON)) < LATE {}
+    let disk = json!({"driver": "scsi-hd", "bus": "hba.0", "drive": "late", "id": "late-disk"});
+    guest.monitor("device_add", &disk).expect("the disk");
+    installs(&guest);
+    trial.ends(guest, Disks::Installed);
+}
+
+/// Seconds since the kernel started, in a step's line.
+fn seconds(line: &str) -> f64 {
+    word(line, "t").and_then(|t| t.parse().ok()).unwrap_or_else(|| panic!("no t= in `{line}`"))
+}
+
+/// Names of NVMe disks follow the order in which controllers answer; a serial number does not.
+#[test]
+fn nvme_names_swapped() {
+    let setup = direct().disks(&[(Bus::Nvme, 512), (Bus::Nvme, 512)]);
+    let other = setup.disk_paths()[0].clone();
+    let trial = Trial::new("disk", "NVMe names swapped between boots, the disk named by serial", setup);
+    let mut config = good();
+    config.disk = "{serial: TATARA1}".to_owned();
+    let server = served(&trial.setup, &config.text());
+    let before = disk_digest(&other);
+    let first = trial.start(&server);
+    first.expect("action=install disk=/dev/nvme1n1", SOON);
+    installs(&first);
+
+    config.generation = 2;
+    server.publish(&trial.setup.mac(), &config.text());
+    let swapped = Guest::start(&trial.setup.swapped(), Some(&server));
+    swapped.expect("action=reinstall disk=/dev/nvme0n1", SOON);
+    installs(&swapped);
+    let alone = Guest::start(&trial.setup.again(Start::Disk).swapped(), None);
+    boots(&alone);
+    assert_eq!(before, disk_digest(&other), "the other disk was written to");
+    trial.ends(alone, Disks::Installed);
+}
+
+/// Refused before anything is fetched, let alone written.
+#[test]
+fn esp_too_small_for_the_release() {
+    let mut trial = Trial::new("disk", "kernel and initramfs too large for the ESP", direct());
+    let server = served(&trial.setup, &good().text());
+    crate::remake(&server, |release| {
+        release.artifacts.get_mut("initramfs.zst").expect("an initramfs").bytes = 300 * MIB;
+    });
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::EspFull, "do not fit the EFI system partition");
+    trial.ends(guest, Disks::Untouched);
+}
+
+/// Somebody filled the ESP of a node; an upgrade to it is refused and the node boots as it was.
+#[test]
+fn esp_full_at_an_upgrade() {
+    let mut trial = Trial::new("disk", "an upgrade to a disk whose ESP is full", direct());
+    let disk = trial.setup.disk_paths()[0].clone();
+    let server = served(&trial.setup, &good().text());
+    let first = trial.start(&server);
+    installs(&first);
+    fill_esp(&disk);
+    server.other_release();
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::EspFull, "bytes, ");
+    assert!(guest.never("step=payload"), "the slot was written:\n{}", guest.tail());
+    drop(guest);
+    let alone = Guest::start(&trial.setup.again(Start::Disk), None);
+    assert_eq!(alone.findings(SOON)["boots"], 2, "the node as it was");
+    trial.ends(alone, Disks::Irrelevant);
+}
+
+/// Leaves less than a kernel and an initramfs need.
+fn fill_esp(disk: &Path) {
+    let start = esp_start(disk);
+    let junk = tempfile::NamedTempFile::new().expect("a file");
+    junk.as_file().set_len(450 * MIB).expect("its size");
+    let image = format!("{}@@{start}", disk.display());
+    let copied = Command::new("mcopy").args(["-i", &image]).arg(junk.path()).arg("::junk").output();
+    let copied = copied.expect("mcopy");
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+}
+
+/// Where the ESP of an installed disk starts, in bytes.
+fn esp_start(disk: &Path) -> u64 {
+    let output = Command::new("sfdisk").arg("--json").arg(disk).output().expect("sfdisk");
+    let table: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the partition table");
+    let esp = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+    let partitions = table["partitiontable"]["partitions"].as_array().into_iter().flatten();
+    let start = partitions.filter(|p| p["type"] == esp).find_map(|p| p["start"].as_u64());
+    start.expect("an ESP") * 512
 }

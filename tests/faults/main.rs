@@ -1,16 +1,25 @@
 //! The fault matrix: each test is a row. `make faults` makes a table of them.
 
 mod config;
+mod console;
+mod cut;
 mod disk;
+mod ending;
+mod foreign;
+mod medium;
+mod memory;
 mod payload;
+mod record;
 mod tls;
+mod worker;
 
 use support::config::NodeYaml;
-use support::guest::{Firmware, Setup, Start};
+use support::guest::{Firmware, Guest, Setup, Start};
 use support::release;
 use support::server::Server;
-use support::trial::{Disks, Trial};
+use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
+use tatara_spec::release::Release;
 
 /// A blank machine that gets its kernel from the host, with a VGA and a serial console.
 fn direct() -> Setup {
@@ -34,4 +43,26 @@ fn refused(mut trial: Trial, config: &str, code: Code, says: &str) {
     let guest = trial.start(&server);
     trial.refused(&guest, code, says);
     trial.ends(guest, Disks::Untouched);
+}
+
+/// Changes the manifest that is served; it stays one that is consistent in itself.
+fn remake(server: &Server, change: impl FnOnce(&mut Release)) {
+    server.replace("release.json", |bytes| {
+        let mut release: Release = serde_json::from_slice(&bytes).expect("the manifest");
+        change(&mut release);
+        release.id = release.compute_id();
+        serde_json::to_vec(&release).expect("the manifest")
+    });
+}
+
+/// The machine installs, boots its node, and ends.
+fn installs(guest: &Guest) {
+    guest.expect("step=record state=ok", SOON);
+    boots(guest);
+}
+
+/// The machine boots its node, and ends.
+fn boots(guest: &Guest) {
+    assert_eq!(guest.findings(SOON)["texts"]["/etc/hostname"], "node-1");
+    guest.ended(SOON);
 }

@@ -1,33 +1,185 @@
 //! Releases that are not what their manifest says.
 
-use crate::{direct, good, refused, served};
+use crate::{direct, good, installs, remake, served};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::guest::{Firmware, Guest, Setup, Start};
+use support::server::Server;
 use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
 
-#[test]
-fn no_signature_where_one_is_asked_for() {
-    let key = "key: RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-    let config = good().text().replace("release.json}", &format!("release.json, {key}}}"));
-    let trial = Trial::new("payload", "no signature where a key is given", direct());
-    refused(trial, &config, Code::ReleaseSignature, "release.json");
+const ROOT: &str = "root.erofs.zst";
+
+fn cut_off(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(bytes.len() - bytes.len() / 8);
+    bytes
+}
+
+fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
+    // In the last frame of an image: the others are on the disk by then.
+    let place = bytes.len() - bytes.len() / 8;
+    bytes[place] ^= 1;
+    bytes
+}
+
+/// The release is wrong until the operator uploads it again; then the machine goes on by itself.
+fn mended(mut trial: Trial, spoil: impl FnOnce(&Server), file: &str, code: Code, says: &str) {
+    let server = served(&trial.setup, &good().text());
+    spoil(&server);
+    let guest = trial.start(&server);
+    trial.refused(&guest, code, says);
+    server.restore(file);
+    installs(&guest);
+    trial.ends(guest, Disks::Installed);
 }
 
 /// Found before it is decoded. The disk is being written then, but never becomes bootable.
 #[test]
 fn one_bit_flipped() {
-    let mut trial = Trial::new("payload", "one bit of the root flipped, then mended", direct());
+    let trial = Trial::new("payload", "one bit of the root flipped, then mended", direct());
+    mended(trial, |server| server.replace(ROOT, flipped), ROOT, Code::PayloadDigest, ROOT);
+}
+
+#[test]
+fn truncated() {
+    let trial = Trial::new("payload", "the root cut off, then mended", direct());
+    mended(trial, |server| server.replace(ROOT, cut_off), ROOT, Code::PayloadShort, ROOT);
+}
+
+/// What unpacks is not what the manifest says that it unpacks to.
+#[test]
+fn wrong_digest_in_the_manifest() {
+    let trial = Trial::new("payload", "a digest in the manifest is wrong, then mended", direct());
+    let spoil = |server: &Server| {
+        remake(server, |release| {
+            let image = release.artifacts.get_mut(ROOT).and_then(|root| root.image.as_mut());
+            image.and_then(|image| image.frames.last_mut()).expect("a frame").raw.0[0] ^= 1;
+        });
+    };
+    mended(trial, spoil, "release.json", Code::PayloadDigest, ROOT);
+}
+
+#[test]
+fn kernel_of_another_release() {
+    let trial = Trial::new("payload", "the kernel is that of another release, then mended", direct());
+    mended(trial, |server| server.replace("vmlinuz", flipped), "vmlinuz", Code::PayloadDigest, "vmlinuz");
+}
+
+/// What stands half on a disk is not started by firmware of either kind; then the machine installs after all.
+fn half_an_install(done: &'static str, firmware: Firmware) {
+    let mut trial = Trial::new("payload", done, Setup::new(firmware, Start::Direct));
     let server = served(&trial.setup, &good().text());
-    server.replace("root.erofs.zst", |mut bytes| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        bytes
-    });
+    server.replace(ROOT, flipped);
     let guest = trial.start(&server);
-    trial.refused(&guest, Code::PayloadDigest, "root.erofs.zst");
-    // The operator uploads the release again; the machine goes on by itself.
-    server.restore("root.erofs.zst");
-    guest.expect("step=record state=ok", SOON);
-    let found = guest.findings(SOON);
-    assert_eq!(found["texts"]["/etc/hostname"], "node-1");
+    trial.refused(&guest, Code::PayloadDigest, ROOT);
+    assert!(!guest.never("step=partition state=ok"), "nothing was written:\n{}", guest.tail());
+    drop(guest);
+    let alone = Guest::start(&trial.setup.again(Start::Disk), None);
+    match firmware {
+        Firmware::Bios => alone.shows("No bootable device", SOON),
+        Firmware::Uefi => drop(alone.expect("loading Boot0002 \"EFI Internal Shell\"", SOON)),
+    }
+    assert_eq!(alone.kernels(), 0, "a half-written disk was booted:\n{}", alone.tail());
+    drop(alone);
+    server.restore(ROOT);
+    let guest = trial.start(&server);
+    installs(&guest);
+    trial.ends(guest, Disks::Unbootable);
+}
+
+#[test]
+fn half_an_install_does_not_boot_on_bios() {
+    half_an_install("half an install, then a start from the disk, BIOS", Firmware::Bios);
+}
+
+#[test]
+fn half_an_install_does_not_boot_on_uefi() {
+    half_an_install("half an install, then a start from the disk, UEFI", Firmware::Uefi);
+}
+
+/// A key pair of minisign(1).
+struct Key {
+    dir: tempfile::TempDir,
+}
+
+impl Key {
+    fn generate() -> Self {
+        let key = Self { dir: tempfile::tempdir().expect("a directory") };
+        key.minisign(&["-G", "-W", "-p", "pub", "-s", "key"]);
+        key
+    }
+
+    fn minisign(&self, arguments: &[&str]) {
+        let output = Command::new("minisign").args(arguments).current_dir(self.dir.path()).output();
+        let output = output.expect("minisign");
+        assert!(output.status.success(), "minisign: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// As `install.release.key` takes it.
+    fn public(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.path().join("pub")).expect("the public key");
+        text.lines().last().unwrap_or_default().to_owned()
+    }
+
+    fn sign(&self, file: &Path) -> PathBuf {
+        let text = file.to_string_lossy();
+        self.minisign(&["-S", "-s", "key", "-m", &text, "-x", "sig", "-t", "release"]);
+        self.dir.path().join("sig")
+    }
+}
+
+/// A config that asks for a signature by a key; refused, and nothing is written.
+fn unsigned(done: &'static str, key: &Key, prepare: impl FnOnce(&Server), says: &str) {
+    let mut trial = Trial::new("payload", done, direct());
+    let config = good().text().replace("release.json}", &format!("release.json, key: {}}}", key.public()));
+    let server = served(&trial.setup, &config);
+    prepare(&server);
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::ReleaseSignature, says);
+    trial.ends(guest, Disks::Untouched);
+}
+
+fn publish(server: &Server, signature: &Path) {
+    let served = server.www().join("release/release.json.sig");
+    // The release's own, by its builder's key.
+    let _ = std::fs::remove_file(&served);
+    std::fs::copy(signature, served).expect("the signature");
+}
+
+#[test]
+fn no_signature_where_one_is_asked_for() {
+    let remove = |server: &Server| {
+        std::fs::remove_file(server.www().join("release/release.json.sig")).expect("the release's signature");
+    };
+    unsigned("no signature where a key is given", &Key::generate(), remove, "must be signed");
+}
+
+#[test]
+fn signed_by_another_key() {
+    unsigned("a signature by another key", &Key::generate(), |_| (), "release.json");
+}
+
+#[test]
+fn signature_of_another_release() {
+    let key = Key::generate();
+    let other = |server: &Server| {
+        let manifest = server.www().join("release/release.json");
+        let signature = key.sign(&manifest);
+        server.other_release();
+        publish(server, &signature);
+    };
+    unsigned("the signature of another release by the right key", &key, other, "release.json");
+}
+
+/// The other way round, so that the rows above cannot be right for a wrong reason.
+#[test]
+fn signed_as_asked() {
+    let key = Key::generate();
+    let trial = Trial::new("payload", "a signature by the right key: installed", direct());
+    let config = good().text().replace("release.json}", &format!("release.json, key: {}}}", key.public()));
+    let server = served(&trial.setup, &config);
+    publish(&server, &key.sign(&server.www().join("release/release.json")));
+    let guest = trial.start(&server);
+    installs(&guest);
     trial.ends(guest, Disks::Installed);
 }

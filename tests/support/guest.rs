@@ -1,6 +1,7 @@
 //! A machine in QEMU, its disks, and what it prints.
 
 use crate::console::{Console, Waited};
+use crate::screen::Screen;
 use crate::server::Server;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -9,7 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tatara::vm::Qmp;
 pub use tatara::vm::{Bus, Firmware};
@@ -55,6 +56,14 @@ pub struct Setup {
     pub pin: Option<String>,
     /// `console=` arguments, in order.
     pub(crate) consoles: Vec<&'static str>,
+    /// Further kernel arguments.
+    pub(crate) kernel_args: Vec<&'static str>,
+    /// Further arguments of QEMU.
+    pub(crate) qemu_args: Vec<String>,
+    /// What stands between the first disk and its file.
+    pub(crate) between: Option<serde_json::Value>,
+    /// The last disk comes first on the bus.
+    pub(crate) swapped: bool,
 }
 
 struct Files {
@@ -82,6 +91,10 @@ impl Setup {
             given: None,
             pin: None,
             consoles: vec!["ttyS0"],
+            kernel_args: Vec::new(),
+            qemu_args: Vec::new(),
+            between: None,
+            swapped: false,
         };
         setup.make_disks();
         setup
@@ -129,6 +142,40 @@ impl Setup {
     #[must_use]
     pub fn vga_console(self) -> Self {
         self.consoles(&["tty0", "ttyS0"])
+    }
+
+    /// A further argument for the kernel.
+    #[must_use]
+    pub fn kernel_arg(mut self, arg: &'static str) -> Self {
+        self.kernel_args.push(arg);
+        self
+    }
+
+    /// Further arguments for QEMU.
+    #[must_use]
+    pub fn qemu_args(mut self, args: &[&str]) -> Self {
+        self.qemu_args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// A node of QEMU's block layer in the place of the first disk's file, see [`crate::medium`].
+    #[must_use]
+    pub fn between(mut self, node: serde_json::Value) -> Self {
+        self.between = Some(node);
+        self
+    }
+
+    /// The first disk as it is, again.
+    #[must_use]
+    pub fn nothing_between(mut self) -> Self {
+        self.between = None;
+        self
+    }
+
+    /// The same disks in the opposite order on their bus; each keeps its file and serial number.
+    #[must_use]
+    pub fn swapped(&self) -> Self {
+        Self { swapped: !self.swapped, ..self.clone() }
     }
 
     /// Whether there is a VGA console whose memory holds text: BIOS only, since UEFI's is pixels.
@@ -182,7 +229,8 @@ impl Setup {
     }
 
     /// A directory that lives as long as the disks.
-    pub(crate) fn scratch(&self) -> &Path {
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
         &self.files.dir
     }
 
@@ -326,13 +374,29 @@ impl Guest {
     /// # Errors
     /// When QEMU's monitor does not answer.
     pub fn bytes_written(&self) -> anyhow::Result<u64> {
-        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp"))?;
-        let stats = monitor.execute("query-blockstats", &serde_json::json!({}))?;
+        let stats = self.monitor("query-blockstats", &serde_json::json!({}))?;
         let disks = stats.as_array().into_iter().flatten();
         let written = disks
             .filter(|disk| disk["device"] == "disk0")
             .filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
         Ok(written.sum())
+    }
+
+    /// Runs a command of QEMU's monitor.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub fn monitor(&self, command: &str, arguments: &serde_json::Value) -> anyhow::Result<serde_json::Value> {
+        Qmp::connect(&self.setup.scratch().join("qmp"))?.execute(command, arguments)
+    }
+
+    /// Presses keys together, by QEMU's names for them (`qapi/ui.json`, QKeyCode).
+    ///
+    /// # Panics
+    /// When QEMU's monitor refuses it.
+    pub fn press(&self, keys: &[&str]) {
+        let keys: Vec<_> = keys.iter().map(|key| serde_json::json!({"type": "qcode", "data": key})).collect();
+        self.monitor("send-key", &serde_json::json!({"keys": keys})).expect("the keyboard");
     }
 
     /// What stands in the memory of the VGA console, the scrolled rows included; without line ends, as a wrapped line has none.
@@ -344,14 +408,42 @@ impl Guest {
         /// Where VGA keeps text: pairs of character and colour.
         const MEMORY: (u64, u64) = (0xb8000, 0x8000);
         let file = self.setup.scratch().join("vga");
-        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp")).expect("QEMU's monitor");
         let what = serde_json::json!({"val": MEMORY.0, "size": MEMORY.1, "filename": file});
-        monitor.execute("pmemsave", &what).expect("the VGA console's memory");
+        self.monitor("pmemsave", &what).expect("the VGA console's memory");
         let bytes = std::fs::read(&file).expect("the VGA console's memory");
         bytes
             .chunks_exact(2)
             .map(|cell| if cell[0].is_ascii_graphic() { char::from(cell[0]) } else { ' ' })
             .collect()
+    }
+
+    /// What the frame buffer shows.
+    ///
+    /// # Panics
+    /// When QEMU's monitor does not give it.
+    #[must_use]
+    pub fn screen(&self) -> Screen {
+        let file = self.setup.scratch().join("screen.ppm");
+        self.monitor("screendump", &serde_json::json!({"filename": file})).expect("the screen");
+        Screen::from_ppm(&std::fs::read(&file).expect("the screen"))
+    }
+
+    /// Waits until the VGA console shows `needle`, for what is printed nowhere else.
+    ///
+    /// # Panics
+    /// When it does not by the deadline.
+    pub fn shows(&self, needle: &str, within: Duration) {
+        /// How often it is looked at: memory tells nobody that it has changed.
+        const POLL: Duration = Duration::from_millis(250);
+        let deadline = Instant::now() + within;
+        loop {
+            let screen = self.vga_text();
+            if screen.contains(needle) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "`{needle}` is not on the VGA console:\n{screen}");
+            std::thread::sleep(POLL);
+        }
     }
 
     /// The last lines, for a message.

@@ -2,7 +2,7 @@
 
 use crate::guest::{Nic, Setup, Start, mac};
 use crate::server::Server;
-use crate::tool;
+use crate::{medium, tool};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tatara::vm::{Boot, Disk, Firmware, Forward, Machine, NicModel, Qmp, firmware};
@@ -16,6 +16,7 @@ pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     let mut machine = Machine::new(setup.firmware, boot(setup, server));
     machine.memory_mib = setup.memory_mib;
     machine.no_reboot = true;
+    machine.extra.clone_from(&setup.qemu_args);
     machine.disks = disks(setup);
     machine.nics = nics(setup);
     if setup.firmware == Firmware::Uefi {
@@ -56,7 +57,8 @@ fn arguments(setup: &Setup, server: &Server) -> String {
     let args = setup.pin.as_ref().map_or(args.clone(), |pin| args.replace(&server.pin, pin));
     // With `panic=10` nothing is missing on a node without isolation: no kexec, which tests/boot.rs is about.
     let consoles: String = setup.consoles.iter().map(|name| format!("console={name} ")).collect();
-    format!("{consoles}panic=10 {args}")
+    let more: String = setup.kernel_args.iter().map(|arg| format!("{arg} ")).collect();
+    format!("{consoles}panic=10 {more}{args}")
 }
 
 fn stick(server: &Server, args: &str) -> PathBuf {
@@ -70,13 +72,18 @@ fn stick(server: &Server, args: &str) -> PathBuf {
 
 fn disks(setup: &Setup) -> Vec<Disk> {
     let disk = |(i, (path, (bus, sector_bytes))): (usize, (PathBuf, &(tatara::vm::Bus, u32)))| Disk {
-        path,
+        path: setup.between.as_ref().filter(|_| i == 0).map_or(path, medium::path),
         format: "raw".to_owned(),
         bus: *bus,
         sector_bytes: *sector_bytes,
         serial: format!("TATARA{i}"),
     };
-    setup.disk_paths().into_iter().zip(&setup.disks).enumerate().map(disk).collect()
+    let mut disks: Vec<Disk> =
+        setup.disk_paths().into_iter().zip(&setup.disks).enumerate().map(disk).collect();
+    if setup.swapped {
+        disks.reverse();
+    }
+    disks
 }
 
 fn nics(setup: &Setup) -> Vec<tatara::vm::Nic> {

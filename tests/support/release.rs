@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 /// Speed over size: what is tested is the same at any level.
 const COMPRESSION_LEVEL: &str = "3";
 
+/// Bytes that do not compress, in the small root: an image is cut into frames of 4 MiB.
+const BALLAST_BYTES: u64 = 6 << 20;
+
 /// A file of the appliance: `tatara-init`, `tatara-node`, `tatara-checker`.
 #[must_use]
 pub fn appliance(name: &str) -> PathBuf {
@@ -82,6 +85,9 @@ fn small_root(root: &Path) {
     for (link, target) in [("sbin", "usr/sbin"), ("bin", "usr/bin"), ("lib", "usr/lib")] {
         symlink(target, root.join(link)).expect("a link of the small root");
     }
+    // More than one frame: what is wrong in the last one is found when the first one is on the disk.
+    let ballast: Vec<u8> = (0..BALLAST_BYTES / 8).flat_map(|i| crate::seed::mixed(i).to_le_bytes()).collect();
+    fs::write(root.join("usr/lib/ballast"), ballast).expect("the ballast");
     let init = root.join("usr/sbin/init");
     fs::copy(appliance("tatara-checker"), &init).expect("the checker");
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).expect("its mode");

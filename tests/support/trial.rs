@@ -28,6 +28,8 @@ pub enum Disks {
     Untouched,
     /// The fault was over, and the machine installed and booted by itself: the caller has seen it.
     Installed,
+    /// The same; and before it was over the caller saw that nothing had been written.
+    RefusedThenInstalled,
     /// Partly written, and not bootable.
     Unbootable,
     /// The row is not about disks.
@@ -68,6 +70,19 @@ impl Trial {
         self.codes.push(code);
     }
 
+    /// The machine said this code, as the caller has seen.
+    pub fn saw(&mut self, code: Code) {
+        self.codes.push(code);
+    }
+
+    /// Compares the disks, also of a machine that runs but writes nothing.
+    ///
+    /// # Panics
+    /// When one was written to.
+    pub fn untouched(&self) {
+        assert_eq!(self.before, digests(&self.setup), "a disk was written to");
+    }
+
     /// The machine has ended: compares the disks if that is what is said of them, and keeps the row.
     ///
     /// # Panics
@@ -75,8 +90,13 @@ impl Trial {
     pub fn ends(self, guest: Guest, disks: Disks) {
         drop(guest);
         if disks == Disks::Untouched {
-            assert_eq!(self.before, digests(&self.setup), "a disk was written to");
+            self.untouched();
         }
+        self.keep(disks);
+    }
+
+    /// As [`Self::ends`] where machines have ended before.
+    pub fn keeps(self, disks: Disks) {
         self.keep(disks);
     }
 
@@ -87,6 +107,7 @@ impl Trial {
         let disks = match disks {
             Disks::Untouched => "untouched",
             Disks::Installed => "installed afterwards",
+            Disks::RefusedThenInstalled => "untouched, then installed",
             Disks::Unbootable => "not bootable",
             Disks::Irrelevant => "–",
         };

@@ -72,6 +72,12 @@ pub const PARTITIONS: [PartitionSpec; 5] = [BIOS, ESP, ROOT_A, ROOT_B, STATE];
 /// The smallest disk that can be installed to, in bytes.
 pub const DISK_MIN_BYTES: u64 = TABLE_BYTES + MIB + 512 * MIB + 2 * ROOT_SLOT_BYTES + STATE_MIN_BYTES;
 
+/// The least memory of a machine that is installed, in MiB: measured with `tests/faults/memory.rs`. UEFI firmware takes more for itself.
+pub const MEMORY_MIN_MIB: u64 = 192;
+
+/// The last file of the initramfs, below its root: where it is, the kernel has unpacked all the others.
+pub const UNPACKED: &str = "unpacked";
+
 /// Paths inside the ESP, with `/` as separator and no leading one.
 pub mod esp {
     use crate::slot::Slot;

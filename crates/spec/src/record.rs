@@ -105,4 +105,7 @@ pub struct FailureRecord {
     pub unix_time: u64,
     /// How many times in a row.
     pub attempt: u32,
+    /// A later boot has shown it on its consoles: it is kept for `tatara-node status`, and not shown again.
+    #[serde(default)]
+    pub shown: bool,
 }

@@ -4,6 +4,7 @@
 //! Everything is as the kernel says it; what it means is decided elsewhere.
 
 pub mod block;
+pub mod button;
 pub mod console;
 pub mod cpu;
 pub mod dmi;

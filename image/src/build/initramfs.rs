@@ -8,6 +8,7 @@ use super::modules::{Selection, Storage, Tables};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tatara_spec::layout::UNPACKED;
 
 /// The highest ordinary level: 20 and above need long windows at unpacking, which costs memory on small machines.
 const ZSTD_LEVEL: i32 = 19;
@@ -53,14 +54,16 @@ impl Tree {
         &self.sizes
     }
 
-    /// The newc archive: owner root, times `epoch`, inode numbers in order.
+    /// The newc archive: owner root, times `epoch`, inode numbers in order, [`UNPACKED`] last.
     ///
     /// # Errors
     /// A file is larger than newc's 4 GiB, or the date is after 2106.
     pub fn to_cpio(&self, epoch: u64) -> Result<Vec<u8>> {
         let mtime = u32::try_from(epoch).context("the epoch does not fit newc's 32 bits")?;
         let mut out = Vec::new();
-        for (i, (path, node)) in self.nodes.iter().enumerate() {
+        let last = (UNPACKED.to_owned(), Node::File(0o444, b"complete\n".to_vec()));
+        let nodes = self.nodes.iter().chain([(&last.0, &last.1)]);
+        for (i, (path, node)) in nodes.enumerate() {
             let (mode, data, links): (u32, &[u8], u32) = match node {
                 Node::Directory(mode) => (0o040_000 | mode, &[], 2),
                 Node::File(mode, bytes) => (0o100_000 | mode, bytes, 1),
@@ -222,6 +225,7 @@ mod tests {
             ("sbin", 0o040_755, 0, ""),
             ("sbin/modprobe", 0o120_777, 0, "/init"),
             ("tmp", 0o041_777, 0, ""),
+            ("unpacked", 0o100_444, 0, "complete\n"),
         ];
         let expected: Vec<_> =
             expected.iter().map(|&(n, m, r, d)| (n.to_owned(), m, r, d.as_bytes().to_vec())).collect();

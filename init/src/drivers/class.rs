@@ -11,7 +11,8 @@ pub enum Class {
     Usb,
     /// Disks on any of these buses: before one is chosen, all must be known.
     AnyDisk,
-    /// What systemd itself loads drivers for before all else (systemd, src/core/kmod-setup.c): sources of entropy and credentials.
+    /// What systemd itself loads drivers for before all else (systemd, src/core/kmod-setup.c): sources of entropy and credentials;
+    /// and the power button.
     Early,
     /// Network cards.
     Network,
@@ -64,8 +65,11 @@ impl Class {
                     || is_scsi_disk(modalias)
             }
             Class::AnyDisk => Class::Storage.wants(modalias) || Class::Usb.wants(modalias),
-            // virtio device id 4: entropy source. QEMU0002: fw_cfg (QEMU, docs/specs/fw_cfg.rst).
-            Class::Early => starts(modalias, &["virtio:d00000004", "acpi:QEMU0002:"]),
+            // virtio device id 4: entropy source. QEMU0002: fw_cfg (QEMU, docs/specs/fw_cfg.rst). LNXPWRBN, PNP0C0C: the power
+            // button as fixed hardware and as a device (kernel, drivers/acpi/button.c).
+            Class::Early => {
+                starts(modalias, &["virtio:d00000004", "acpi:QEMU0002:", "acpi:LNXPWRBN:", "acpi:PNP0C0C:"])
+            }
             Class::Network => {
                 // 02: network controllers. virtio device id 1: network card.
                 pci_class(modalias, &["bc02"]) || starts(modalias, &["virtio:d00000001", "xen:vif"])

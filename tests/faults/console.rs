@@ -1,0 +1,60 @@
+//! Failures are shown on every console that there is, whatever the command line says of others.
+
+use crate::{direct, good, refused, served};
+use support::guest::{Firmware, Setup, Start};
+use support::trial::{Disks, SOON, Trial};
+use tatara_spec::Code;
+
+/// Consoles in this order: serial and VGA both show the failure ([`Trial::refused`] looks at both).
+fn both(done: &'static str, consoles: &[&'static str]) {
+    let setup = Setup::new(Firmware::Bios, Start::Direct).disk_gib(2).consoles(consoles);
+    assert!(setup.has_vga_console());
+    refused(Trial::new("console", done, setup), &good().text(), Code::DiskSmall, "/dev/vda");
+}
+
+#[test]
+fn vga_then_serial() {
+    both("console=tty0 console=ttyS0", &["tty0", "ttyS0"]);
+}
+
+#[test]
+fn serial_then_vga() {
+    both("console=ttyS0 console=tty0", &["ttyS0", "tty0"]);
+}
+
+#[test]
+fn one_that_does_not_exist() {
+    both("console=ttyS0 console=tty0 console=ttyS3", &["ttyS0", "tty0", "ttyS3"]);
+}
+
+#[test]
+fn one_that_no_driver_knows() {
+    both("console=nosuch0 console=tty0 console=ttyS0", &["nosuch0", "tty0", "ttyS0"]);
+}
+
+/// Without a word of it the kernel takes VGA; then nothing is on the serial port, and the screen has it all.
+#[test]
+fn none_named() {
+    let setup = direct().disk_gib(2).consoles(&[]);
+    let mut trial = Trial::new("console", "no console= at all: the screen", setup);
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    guest.shows("step=find-disk state=ok", SOON);
+    guest.shows(Code::DiskSmall.name(), SOON);
+    guest.shows(Code::DiskSmall.hint(), SOON);
+    guest.shows("try again in", SOON);
+    trial.saw(Code::DiskSmall);
+    trial.ends(guest, Disks::Untouched);
+}
+
+/// UEFI has no text screen: the kernel draws letters.
+#[test]
+fn frame_buffer() {
+    let setup = Setup::new(Firmware::Uefi, Start::Direct).disk_gib(2).vga_console();
+    let mut trial = Trial::new("console", "UEFI: the frame buffer", setup);
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::DiskSmall, "/dev/vda");
+    assert!(guest.screen().shows(Code::DiskSmall.hint()), "the hint is not on the screen");
+    trial.ends(guest, Disks::Untouched);
+}

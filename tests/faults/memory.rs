@@ -1,0 +1,74 @@
+//! Too little memory: refused with what is there and what is needed, never a half-unpacked initramfs.
+
+use crate::{direct, good, installs, served};
+use support::guest::{Firmware, Setup, Start};
+use support::trial::{Disks, SOON, Trial};
+use tatara_spec::Code;
+use tatara_spec::layout::MEMORY_MIN_MIB;
+
+/// What the kernel says when it ran out of memory while it unpacked the initramfs (init/initramfs.c).
+const HALF_UNPACKED: &str = "Initramfs unpacking failed";
+
+fn mib(mib: u64) -> u32 {
+    u32::try_from(mib).expect("a machine's memory")
+}
+
+fn installs_with(done: &'static str, setup: Setup) {
+    let trial = Trial::new("memory", done, setup);
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    installs(&guest);
+    assert!(guest.never(HALF_UNPACKED), "{}", guest.transcript());
+    trial.ends(guest, Disks::Installed);
+}
+
+#[test]
+fn the_least_that_installs() {
+    installs_with("the least memory: installs", direct().memory_mib(mib(MEMORY_MIN_MIB)));
+}
+
+#[test]
+fn the_least_that_installs_on_uefi() {
+    let setup = Setup::new(Firmware::Uefi, Start::Direct).memory_mib(mib(MEMORY_MIN_MIB + 64));
+    installs_with("the least memory with UEFI, 64 MiB more: installs", setup);
+}
+
+/// Enough to run, too little to install: the message has both numbers, and comes before the first write.
+#[test]
+fn too_little_to_install() {
+    let setup = direct().memory_mib(mib(MEMORY_MIN_MIB - 32));
+    let mut trial = Trial::new("memory", "32 MiB less: runs, but refuses to install", setup);
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::MemoryLow, "an install needs");
+    assert!(guest.never(HALF_UNPACKED), "{}", guest.transcript());
+    trial.ends(guest, Disks::Untouched);
+}
+
+/// The kernel boots what fitted; PID 1 does not.
+#[test]
+fn too_little_to_unpack() {
+    let mut trial = Trial::new("memory", "the initramfs does not fit memory", direct().memory_mib(100));
+    let server = served(&trial.setup, &good().text());
+    let guest = trial.start(&server);
+    guest.expect(HALF_UNPACKED, SOON);
+    let line = guest.expect("state=fail", SOON);
+    assert!(line.contains(Code::MemoryLow.name()) && line.contains("unpacked in part only"), "{line}");
+    guest.printed(Code::MemoryLow.hint(), SOON);
+    trial.saw(Code::MemoryLow);
+    trial.ends(guest, Disks::Untouched);
+}
+
+/// For finding the bounds anew: `TATARA_MEMORY=256,192 cargo test … --ignored memory::what_happens_with`.
+#[test]
+#[ignore = "prints what happens with the sizes in TATARA_MEMORY"]
+fn what_happens_with() {
+    for size in std::env::var("TATARA_MEMORY").expect("TATARA_MEMORY").split(',') {
+        let setup = direct().memory_mib(size.parse().expect("MiB"));
+        let server = served(&setup, &good().text());
+        let guest = support::guest::Guest::start(&setup, Some(&server));
+        let failures = ["state=fail", "Kernel panic", "out of memory", "Out of memory"];
+        let ok = guest.reaches("checker: {", &failures, SOON);
+        println!("{size} MiB: {}\n{}", if ok { "installs" } else { "fails" }, guest.console().tail(6));
+    }
+}
