@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tatara_init::backoff::Backoff;
+use tatara_init::clock::Source;
 use tatara_init::console::{Kernel, Reporter};
 use tatara_init::drivers::{Class, Drivers};
 use tatara_installer::{Progress, StateFile, StateMount, scan};
@@ -51,6 +52,8 @@ pub(crate) struct Machine {
     pub(crate) keys: Vec<String>,
     pub(crate) drivers: Arc<Drivers>,
     pub(crate) online: Option<Online>,
+    /// Where the time on the clock comes from, once it was looked at.
+    pub(crate) clock: Option<Source>,
     /// Where the config wants failures reported.
     pub(crate) report_url: Option<String>,
     /// The plan as printed.
@@ -79,6 +82,7 @@ impl Machine {
             keys: Vec::new(),
             drivers: Arc::new(Drivers::new(&modules)?),
             online: None,
+            clock: None,
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),

@@ -84,7 +84,9 @@ pub(crate) fn set_clock(m: &mut Machine) -> Result<((), String), Fault> {
     {
         m.reporter.info(&format!("{}: {}; going on with {clock}", fault.code, fault.chain()));
     }
-    Ok(((), clock.to_string()))
+    let text = clock.to_string();
+    m.clock = Some(clock.source);
+    Ok(((), text))
 }
 
 /// The network, for steps that come after it.

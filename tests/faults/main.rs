@@ -1,8 +1,12 @@
 //! The fault matrix: each test is a row. `make faults` makes a table of them.
 
+mod clock;
 mod config;
 mod disk;
+mod http;
+mod network;
 mod payload;
+mod site;
 mod tls;
 
 use support::config::NodeYaml;

@@ -55,6 +55,12 @@ pub struct Setup {
     pub pin: Option<String>,
     /// `console=` arguments, in order.
     pub(crate) consoles: Vec<&'static str>,
+    /// Clock at power-on, `2011-01-01T00:00:00`; the host's when `None`.
+    pub rtc: Option<String>,
+    /// Taps of the host that the NICs are connected to, in order; QEMU's user network where there is none.
+    pub taps: Vec<String>,
+    /// Further arguments for QEMU.
+    pub extra: Vec<String>,
 }
 
 struct Files {
@@ -82,6 +88,9 @@ impl Setup {
             given: None,
             pin: None,
             consoles: vec!["ttyS0"],
+            rtc: None,
+            taps: Vec::new(),
+            extra: Vec::new(),
         };
         setup.make_disks();
         setup
@@ -333,6 +342,16 @@ impl Guest {
             .filter(|disk| disk["device"] == "disk0")
             .filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
         Ok(written.sum())
+    }
+
+    /// Plugs the cable of a NIC in, or out.
+    ///
+    /// # Panics
+    /// When QEMU refuses it.
+    pub fn plug(&self, nic: usize, up: bool) {
+        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp")).expect("QEMU's monitor");
+        let what = serde_json::json!({"name": format!("nic{nic}"), "up": up});
+        monitor.execute("set_link", &what).expect("the link is set");
     }
 
     /// What stands in the memory of the VGA console, the scrolled rows included; without line ends, as a wrapped line has none.

@@ -2,12 +2,17 @@
 
 pub mod config;
 pub mod console;
+pub mod dhcp;
 pub mod guest;
+pub mod lan;
 mod machine;
+pub mod ntp;
+pub mod pki;
 pub mod release;
 pub mod server;
 pub mod ssh;
 pub mod trial;
+pub mod web;
 
 use std::path::PathBuf;
 

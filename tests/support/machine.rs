@@ -18,6 +18,8 @@ pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     machine.no_reboot = true;
     machine.disks = disks(setup);
     machine.nics = nics(setup);
+    machine.rtc.clone_from(&setup.rtc);
+    machine.extra.clone_from(&setup.extra);
     if setup.firmware == Firmware::Uefi {
         machine.uefi_vars = Some(variables(setup));
     }
@@ -87,6 +89,7 @@ fn nics(setup: &Setup) -> Vec<tatara::vm::Nic> {
             model: if *nic == Nic::E1000e { NicModel::E1000e } else { NicModel::Virtio },
             mac: mac(i),
             link,
+            tap: setup.taps.get(i).cloned(),
             forwards: forwards.into_iter().collect(),
         }
     };
