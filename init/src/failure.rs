@@ -4,9 +4,9 @@ use crate::machine::{Machine, json};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tatara_installer::{StateFile, StateMount, state as state_partition};
-use tatara_spec::Fault;
 use tatara_spec::layout::state;
 use tatara_spec::record::FailureRecord;
+use tatara_spec::{Code, Fault};
 use tatara_sys::mount::is_mount_point;
 
 /// Prints the failure with its hint, keeps and posts a record of it, and waits before the next try.
@@ -17,6 +17,12 @@ pub(crate) fn wait_after(m: &mut Machine, fault: &Fault) {
     let record = record(m, fault);
     keep(m, &record);
     report(m, &record);
+    if matches!(fault.code, Code::NetConnect | Code::NetDns)
+        && let Some(online) = &m.online
+        && let Err(fault) = online.network.ask_again()
+    {
+        m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+    }
     m.reporter.info(&format!("try again in {:.0} s", wait.as_secs_f64().ceil()));
     std::thread::sleep(wait);
 }

@@ -49,9 +49,17 @@ impl Lease {
     }
 }
 
+/// What is given, now and later.
+#[derive(Default)]
+struct Given {
+    now: Vec<Lease>,
+    /// From the next lease on.
+    then: Option<Vec<Lease>>,
+}
+
 /// The servers on one network; they end with the value.
 pub struct Dhcp {
-    leases: Arc<Mutex<Vec<Lease>>>,
+    given: Arc<Mutex<Given>>,
     stop: Arc<Mutex<bool>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,19 +80,25 @@ impl Dhcp {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).expect("the port of DHCP servers");
         socket.set_broadcast(true).expect("broadcasts");
         socket.set_read_timeout(Some(LOOK)).expect("a timeout");
-        let (leases, stop) = (Arc::new(Mutex::new(leases)), Arc::new(Mutex::new(false)));
-        let (given, ended) = (Arc::clone(&leases), Arc::clone(&stop));
+        let given = Arc::new(Mutex::new(Given { now: leases, then: None }));
+        let stop = Arc::new(Mutex::new(false));
+        let (giving, ended) = (Arc::clone(&given), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !*lock(&ended) {
-                serve_one(&socket, &mut lock(&given));
+                serve_one(&socket, &giving);
             }
         });
-        Self { leases, stop, thread: Some(thread) }
+        Self { given, stop, thread: Some(thread) }
     }
 
     /// From now on these are given.
     pub fn gives(&self, leases: Vec<Lease>) {
-        *lock(&self.leases) = leases;
+        *lock(&self.given) = Given { now: leases, then: None };
+    }
+
+    /// These are given to who asks again when one of those now was given.
+    pub fn then_gives(&self, leases: Vec<Lease>) {
+        lock(&self.given).then = Some(leases);
     }
 }
 
@@ -95,11 +109,13 @@ impl Drop for Dhcp {
     }
 }
 
-fn serve_one(socket: &UdpSocket, leases: &mut [Lease]) {
+fn serve_one(socket: &UdpSocket, given: &Mutex<Given>) {
     let mut packet = [0; 1500];
     let Ok((length, from)) = socket.recv_from(&mut packet) else { return };
     let Ok(request) = Message::decode(&mut Decoder::new(&packet[..length])) else { return };
-    for lease in leases {
+    let mut given = lock(given);
+    let mut acknowledged = false;
+    for lease in &mut given.now {
         let Some(kind) = answer_kind(&request, lease) else { continue };
         let bytes = answer(&request, lease, kind).to_vec().expect("an answer");
         // A renewal comes from an address, and goes back there (RFC 2131, section 4.1).
@@ -110,6 +126,10 @@ fn serve_one(socket: &UdpSocket, leases: &mut [Lease]) {
         };
         // A machine that has gone asks no more.
         let _ = socket.send_to(&bytes, to);
+        acknowledged |= kind == MessageType::Ack;
+    }
+    if let Some(leases) = given.then.take_if(|_| acknowledged) {
+        given.now = leases;
     }
 }
 
