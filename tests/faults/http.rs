@@ -28,11 +28,9 @@ fn error_statuses_then_served() {
     let guest = start(&trial);
     trial.fails(&guest, "the connection is refused", Code::NetConnect, &["the connection was refused"]);
     site.web.open();
-    for (done, says) in [
-        ("404", "404 Not Found"),
-        ("500", "500 Internal Server Error"),
-        ("503 then", "503 Service Unavailable"),
-    ] {
+    for (done, says) in
+        [("404", "404 Not Found"), ("500", "500 Internal Server Error"), ("503", "503 Service Unavailable")]
+    {
         trial.fails(&guest, done, Code::HttpStatus, &[says, &site.url(CONFIG)]);
     }
     guest.expect("step=config state=ok", Duration::from_secs(60));

@@ -30,9 +30,6 @@ fn wrong_certificates() {
         Greeting::Tls(pki.server(name, (2001, 2011), Sends::Chain)),
         Greeting::Tls(pki.server(name, (2090, 2099), Sends::Chain)),
         Greeting::Tls(pki.server("boot.example", VALID, Sends::Chain)),
-        Greeting::Tls(pki.server(name, VALID, Sends::RootOnly)),
-        Greeting::Tls(pki.server(name, VALID, Sends::Nothing)),
-        Greeting::Tls11,
     ]);
     let (ours, theirs) = (pki.pin(), stranger.pin());
     let guest = start(&trial);
@@ -46,6 +43,20 @@ fn wrong_certificates() {
     let says = ["the clock says 20", "valid from 2090-01-01T00:00:00Z"];
     trial.fails(&guest, "a certificate of the future", Code::TlsTime, &says);
     trial.fails(&guest, "another name", Code::TlsName, &["the URL says 10.0.2.2", "boot.example"]);
+    gets_its_config(trial, guest);
+}
+
+#[test]
+fn servers_that_send_too_little() {
+    let site = Site::new();
+    let mut trial = site.trial("tls", "no fault: the right certificate at last", "");
+    let (pki, name) = (&site.web.pki, "10.0.2.2");
+    site.web.greets([
+        Greeting::Tls(pki.server(name, VALID, Sends::RootOnly)),
+        Greeting::Tls(pki.server(name, VALID, Sends::Nothing)),
+        Greeting::Tls11,
+    ]);
+    let guest = start(&trial);
     let missing = ["a certificate between the server's and the trusted one is missing"];
     trial.fails(&guest, "an intermediate certificate missing", Code::TlsUntrusted, &missing);
     let alone = ["sends its own certificate alone"];

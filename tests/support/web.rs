@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// What is sent has been read by the machine after this.
+const ARRIVAL: Duration = Duration::from_millis(500);
+
 /// What becomes of one connection before a request is read.
 #[derive(Clone)]
 pub enum Greeting {
@@ -239,6 +242,8 @@ impl State {
             Answer::Resets(_) => {
                 to.write_all(&rest[..rest.len() / 2])?;
                 to.flush()?;
+                // A reset overtakes what was sent before it, so that has to arrive.
+                std::thread::sleep(ARRIVAL);
                 // With this a close is a reset (socket(7), SO_LINGER).
                 rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
                 Err(io::ErrorKind::ConnectionReset.into())
