@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         list.push(serde_json::from_slice::<Value>(&text).with_context(|| path.display().to_string())?);
     }
-    list.sort_by_key(|row| (text(row, "area"), text(row, "test")));
+    list.sort_by_key(|row| (text(row, "area"), text(row, "test"), row["order"].as_u64()));
     let table = table(&list);
     print!("{table}");
     fs::write(&output, page(&table)).with_context(|| format!("cannot write {}", output.display()))

@@ -33,7 +33,7 @@ pub enum Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::Kernel => f.write_str("kernel"),
+            Source::Kernel => f.write_str("hardware clock, as the kernel read it"),
             Source::Rtc => f.write_str("hardware clock"),
             Source::Build => f.write_str("build time of the release"),
             Source::Sntp(server) => write!(f, "NTP server {server}"),

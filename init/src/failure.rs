@@ -7,7 +7,7 @@ use tatara_installer::{StateFile, StateMount, state as state_partition};
 use tatara_spec::layout::{MIB, state};
 use tatara_spec::record::FailureRecord;
 use tatara_spec::step::Step;
-use tatara_spec::{Fault, redact};
+use tatara_spec::{Code, Fault, redact};
 use tatara_sys::mount::is_mount_point;
 
 /// Prints the failure with its hint, keeps and posts a record of it, and waits before the next try.
@@ -18,6 +18,12 @@ pub(crate) fn wait_after(m: &mut Machine, fault: &Fault) {
     let record = record(m.running(), m.backoff.attempts(), fault);
     keep(m, &record);
     report(m, &record);
+    if matches!(fault.code, Code::NetConnect | Code::NetDns)
+        && let Some(online) = &m.online
+        && let Err(fault) = online.network.ask_again()
+    {
+        m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+    }
     m.reporter.info(&format!("try again in {:.0} s", wait.as_secs_f64().ceil()));
     std::thread::sleep(wait);
 }

@@ -48,7 +48,7 @@ impl Default for Timing {
         Self {
             connect: Duration::from_secs(10),
             stall: Duration::from_secs(30),
-            whole: Duration::from_secs(120),
+            whole: Duration::from_secs(60),
             first_retry: backoff::FIRST,
         }
     }

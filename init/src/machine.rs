@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tatara_init::backoff::Backoff;
+use tatara_init::clock::Source;
 use tatara_init::console::{Kernel, Reporter};
 use tatara_init::drivers::{Class, Drivers, Settling};
 use tatara_installer::{Progress, StateFile, StateMount, scan, state as state_partition};
@@ -53,6 +54,8 @@ pub(crate) struct Machine {
     /// Whether disks are still appearing; from the search for the disk on.
     settling: Option<Settling>,
     pub(crate) online: Option<Online>,
+    /// Where the time on the clock comes from, once it was looked at.
+    pub(crate) clock: Option<Source>,
     /// Where the config wants failures reported.
     pub(crate) report_url: Option<String>,
     /// The plan as printed.
@@ -90,6 +93,7 @@ impl Machine {
             drivers: Arc::new(Drivers::new(&modules)?),
             settling: None,
             online: None,
+            clock: None,
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),

@@ -164,6 +164,16 @@ impl Network {
         self.command(Command::Activate { name: link.name.clone(), reply }, &answer)
     }
 
+    /// Asks for leases anew: what their servers give may have been mended, and a lease can last for days. What links have they keep
+    /// until they get another.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when the thread has ended.
+    pub fn ask_again(&self) -> Result<(), Fault> {
+        let (reply, answer) = std::sync::mpsc::channel();
+        self.command(Command::AskAgain { reply }, &answer)
+    }
+
     /// Leaves the links to the next system: addresses, routes and the interfaces made here are removed, cards stay up so
     /// that their carrier is there at once.
     ///

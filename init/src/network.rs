@@ -60,6 +60,14 @@ pub(crate) fn up(m: &mut Machine) -> Result<((), String), Fault> {
         network.activate(&link)?;
         m.online = Some(Online { network, link, tls: trust(m)?.client()? });
     }
+    if let Some(online) = &mut m.online {
+        online.network.events().iter().for_each(|event| m.reporter.info(event));
+        // The lease may be another by now.
+        let now = online.network.links().into_iter().find(|link| link.name == online.link.name);
+        if let Some(link) = now.filter(|link| *link != online.link) {
+            online.switch_to(link)?;
+        }
+    }
     let link = m.online.as_ref().map(|online| online.link.to_string()).unwrap_or_default();
     Ok(((), link))
 }
@@ -84,7 +92,9 @@ pub(crate) fn set_clock(m: &mut Machine) -> Result<((), String), Fault> {
     {
         m.reporter.info(&format!("{}: {}; going on with {clock}", fault.code, fault.chain()));
     }
-    Ok(((), clock.to_string()))
+    let text = clock.to_string();
+    m.clock = Some(clock.source);
+    Ok(((), text))
 }
 
 /// The network, for steps that come after it.

@@ -148,13 +148,23 @@ fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConf
     // With keys the signature vouches for the content, whatever the way.
     let authenticity = if m.keys.is_empty() { Authenticity::Connection } else { Authenticity::Content };
     let file = File { url: &url, what: "config", limit: CONFIG_LIMIT, authenticity };
-    let bytes = client.get(&file)?;
+    let bytes = client.get(&file).map_err(|fault| with_clock(m, fault))?;
     if !m.keys.is_empty() {
         check_signature(&client, Signed::Config, &file, &bytes, &m.keys)?;
     }
     let name = url.rsplit('/').next().unwrap_or("config").to_owned();
     let config = parse(&name, &bytes)?;
     Ok(FetchedConfig { config, bytes, url: parse_url(&url)? })
+}
+
+/// A certificate's dates say nothing without what the machine's time comes from.
+fn with_clock(m: &Machine, fault: Fault) -> Fault {
+    match (&m.clock, fault.code) {
+        (Some(source), Code::TlsTime) => {
+            Fault::caused(Code::TlsTime, format!("the clock's time comes from the {source}"), fault)
+        }
+        _ => fault,
+    }
 }
 
 fn parse_url(text: &str) -> Result<Url, Fault> {

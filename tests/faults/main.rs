@@ -1,15 +1,19 @@
 //! The fault matrix: each test is a row. `make faults` makes a table of them.
 
+mod clock;
 mod config;
 mod console;
 mod cut;
 mod disk;
 mod ending;
 mod foreign;
+mod http;
 mod medium;
 mod memory;
+mod network;
 mod payload;
 mod record;
+mod site;
 mod tls;
 mod worker;
 

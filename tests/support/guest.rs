@@ -59,11 +59,15 @@ pub struct Setup {
     /// Further kernel arguments.
     pub(crate) kernel_args: Vec<&'static str>,
     /// Further arguments of QEMU.
-    pub(crate) qemu_args: Vec<String>,
+    pub qemu_args: Vec<String>,
     /// What stands between the first disk and its file.
     pub(crate) between: Option<serde_json::Value>,
     /// The last disk comes first on the bus.
     pub(crate) swapped: bool,
+    /// Clock at power-on, `2011-01-01T00:00:00`; the host's when `None`.
+    pub rtc: Option<String>,
+    /// Taps of the host that the NICs are connected to, in order; QEMU's user network where there is none.
+    pub taps: Vec<String>,
 }
 
 struct Files {
@@ -95,6 +99,8 @@ impl Setup {
             qemu_args: Vec::new(),
             between: None,
             swapped: false,
+            rtc: None,
+            taps: Vec::new(),
         };
         setup.make_disks();
         setup
@@ -397,6 +403,16 @@ impl Guest {
     pub fn press(&self, keys: &[&str]) {
         let keys: Vec<_> = keys.iter().map(|key| serde_json::json!({"type": "qcode", "data": key})).collect();
         self.monitor("send-key", &serde_json::json!({"keys": keys})).expect("the keyboard");
+    }
+
+    /// Plugs the cable of a NIC in, or out.
+    ///
+    /// # Panics
+    /// When QEMU refuses it.
+    pub fn plug(&self, nic: usize, up: bool) {
+        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp")).expect("QEMU's monitor");
+        let what = serde_json::json!({"name": format!("nic{nic}"), "up": up});
+        monitor.execute("set_link", &what).expect("the link is set");
     }
 
     /// What stands in the memory of the VGA console, the scrolled rows included; without line ends, as a wrapped line has none.

@@ -2,15 +2,20 @@
 
 pub mod config;
 pub mod console;
+pub mod dhcp;
 pub mod guest;
+pub mod lan;
 mod machine;
 pub mod medium;
+pub mod ntp;
+pub mod pki;
 pub mod release;
 pub mod screen;
 pub mod seed;
 pub mod server;
 pub mod ssh;
 pub mod trial;
+pub mod web;
 
 use std::path::PathBuf;
 

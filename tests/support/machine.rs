@@ -19,6 +19,7 @@ pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     machine.extra.clone_from(&setup.qemu_args);
     machine.disks = disks(setup);
     machine.nics = nics(setup);
+    machine.rtc.clone_from(&setup.rtc);
     if setup.firmware == Firmware::Uefi {
         machine.uefi_vars = Some(variables(setup));
     }
@@ -94,6 +95,7 @@ fn nics(setup: &Setup) -> Vec<tatara::vm::Nic> {
             model: if *nic == Nic::E1000e { NicModel::E1000e } else { NicModel::Virtio },
             mac: mac(i),
             link,
+            tap: setup.taps.get(i).cloned(),
             forwards: forwards.into_iter().collect(),
         }
     };

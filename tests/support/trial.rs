@@ -19,6 +19,15 @@ pub struct Trial {
     begin: Instant,
     before: Vec<u64>,
     codes: Vec<Code>,
+    rows: Vec<Row>,
+    row_begin: Instant,
+}
+
+/// One of several faults in one boot.
+struct Row {
+    done: String,
+    codes: Vec<Code>,
+    seconds: u64,
 }
 
 /// What has become of the disks.
@@ -41,7 +50,8 @@ impl Trial {
     #[must_use]
     pub fn new(area: &'static str, done: &'static str, setup: Setup) -> Self {
         let before = digests(&setup);
-        Self { area, done, setup, begin: Instant::now(), before, codes: Vec::new() }
+        let begin = Instant::now();
+        Self { area, done, setup, begin, before, codes: Vec::new(), rows: Vec::new(), row_begin: begin }
     }
 
     /// Starts the machine with a VGA console beside the serial one.
@@ -83,6 +93,38 @@ impl Trial {
         assert_eq!(self.before, digests(&self.setup), "a disk was written to");
     }
 
+    /// Waits for the next failure of a machine to which one thing after another is done, each a row of its own: it must have this
+    /// code, say all of `says` and the hint before it says that it tries again, stand on every console, and leave the disk alone.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn fails(&mut self, guest: &Guest, done: &str, code: Code, says: &[&str]) {
+        let failure = guest.expect("state=fail", SOON);
+        let mut text = failure.clone();
+        while !text.contains("try again") {
+            text = format!("{text}\n{}", guest.expect("tatara: ", SOON));
+        }
+        let wanted = format!("code={} ", code.name());
+        let Some((begin, _)) = failure.split_once(&wanted) else {
+            panic!("{done}: {} was expected, the machine said:\n{text}", code.name());
+        };
+        for part in says.iter().copied().chain([code.hint()]) {
+            assert!(text.contains(part), "{done}: `{part}` is not in what the machine said:\n{text}");
+        }
+        if self.setup.has_vga_console() {
+            let screen = guest.vga_text();
+            // With its time, which no other failure has.
+            let begin = format!("{}{}", begin.trim_start(), wanted.trim_end());
+            for text in [begin.as_str(), code.hint()] {
+                assert!(screen.contains(text), "{done}: `{text}` is not on the VGA console:\n{screen}");
+            }
+        }
+        assert_eq!(guest.bytes_written().expect("QEMU's count"), 0, "{done}: the disk was written to");
+        let seconds = self.row_begin.elapsed().as_secs();
+        self.row_begin = Instant::now();
+        self.rows.push(Row { done: done.to_owned(), codes: vec![code], seconds });
+    }
+
     /// The machine has ended: compares the disks if that is what is said of them, and keeps the row.
     ///
     /// # Panics
@@ -104,21 +146,31 @@ impl Trial {
         let Some(dir) = std::env::var_os("TATARA_FAULTS").map(std::path::PathBuf::from) else { return };
         let thread = std::thread::current();
         let test = thread.name().unwrap_or_default();
-        let disks = match disks {
+        let last = match disks {
             Disks::Untouched => "untouched",
             Disks::Installed => "installed afterwards",
             Disks::RefusedThenInstalled => "untouched, then installed",
             Disks::Unbootable => "not bootable",
             Disks::Irrelevant => "–",
         };
-        let codes: Vec<&str> = self.codes.iter().map(|code| code.name()).collect();
-        let row = json!({
-            "area": self.area, "test": test, "done": self.done, "codes": codes, "disks": disks,
-            "seconds": self.begin.elapsed().as_secs(),
-        });
         std::fs::create_dir_all(&dir).expect("the directory of the rows");
-        let file = dir.join(format!("{}.json", test.replace("::", ".")));
-        std::fs::write(file, row.to_string()).expect("a row");
+        let keep = |order: usize, done: &str, codes: &[Code], disks: &str, seconds: u64| {
+            let codes: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+            let row = json!({
+                "area": self.area, "test": test, "order": order, "done": done, "codes": codes, "disks": disks,
+                "seconds": seconds,
+            });
+            let file = dir.join(format!("{}.{order}.json", test.replace("::", ".")));
+            std::fs::write(file, row.to_string()).expect("a row");
+        };
+        for (order, row) in self.rows.iter().enumerate() {
+            keep(order, &row.done, &row.codes, "untouched", row.seconds);
+        }
+        // A boot of rows only has no more to tell.
+        if self.rows.is_empty() || disks != Disks::Untouched {
+            let begin = if self.rows.is_empty() { self.begin } else { self.row_begin };
+            keep(self.rows.len(), self.done, &self.codes, last, begin.elapsed().as_secs());
+        }
     }
 }
 

@@ -45,13 +45,13 @@ codes! {
     Module "E-MODULE" "A driver could not be loaded." "Boot an initramfs that belongs to this kernel; `dmesg` lines above say what the kernel disliked.";
     NetNoLink "E-NET-LINK" "No network interface has a carrier." "Check cable, switch port and, for new hardware, whether the driver is in the image (`release.json`).";
     NetNoDevice "E-NET-DEVICE" "No network interface was found, or not the one asked for." "Check `ip=` for the name or MAC, and whether the driver or its firmware is in the image.";
-    NetDhcp "E-NET-DHCP" "No DHCP server answered on any link." "Check the DHCP server and the VLAN of the port, or give a static address with `ip=`.";
+    NetDhcp "E-NET-DHCP" "No link got an address from a DHCP server." "Check the DHCP server and the VLAN of the port, or give a static address with `ip=`.";
     NetDns "E-NET-DNS" "A host name could not be resolved." "Check the name and the DNS servers that DHCP or `nameserver=` gave; an IP address in the URL avoids DNS.";
     NetConnect "E-NET-CONNECT" "The server could not be reached." "Check that the server listens on that address and port, and that routers and firewalls let it through.";
     Clock "E-CLOCK" "The clock could not be set." "Check the NTP server in `tatara.ntp=`, DHCP option 42 or `time.servers`.";
-    TlsUntrusted "E-TLS-UNTRUSTED" "The server's certificate comes from no CA that this machine trusts." "Compare `tatara.ca=` with the pin that the server's operator publishes (`tatara serve` prints it).";
+    TlsUntrusted "E-TLS-UNTRUSTED" "The server's certificate comes from no CA that this machine trusts." "Compare `tatara.ca=` with the pin that the server's operator publishes (`tatara serve` prints it); the server must send its whole chain, the CA included.";
     TlsName "E-TLS-NAME" "The server's certificate is for another name." "Use a name in the URL that the certificate holds, or issue a certificate with this name.";
-    TlsTime "E-TLS-TIME" "The certificate is not valid at the time this machine believes it is." "Compare the clock and the certificate's dates in the message: set the hardware clock or renew the certificate.";
+    TlsTime "E-TLS-TIME" "The certificate is not valid at the time this machine believes it is." "Compare the clock and the certificate's dates in the message: set the hardware clock, name an NTP server (`tatara.ntp=`) or renew the certificate.";
     Tls "E-TLS" "The TLS connection could not be made." "TLS 1.2 or 1.3 is needed; check what the server offers.";
     HttpStatus "E-HTTP-STATUS" "The server answered with an error status." "Check the URL after its placeholders were filled in, as printed, and the server's log.";
     HttpRedirect "E-HTTP-REDIRECT" "The server redirected to a place that is not trusted." "Redirects must stay on HTTPS; put the final URL into the config.";

@@ -117,7 +117,7 @@ pub enum Bus {
     VirtioScsi,
 }
 
-/// A network card on a user network of its own, where the host is 10.0.2.2.
+/// A network card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
     /// The card.
@@ -126,6 +126,8 @@ pub struct Nic {
     pub mac: String,
     /// Whether the cable is in. Without one QEMU starts paused, until [`Machine::release`].
     pub link: bool,
+    /// A tap of the host. Without one the card has a user network of its own, where the host is 10.0.2.2.
+    pub tap: Option<String>,
     /// TCP ports of the host's loopback that lead to the guest.
     pub forwards: Vec<Forward>,
 }
@@ -252,7 +254,10 @@ impl Machine {
     }
 
     fn add_nic(&self, args: &mut Args, i: usize, nic: &Nic) -> Result<()> {
-        let mut netdev = format!("user,id=net{i}");
+        let mut netdev = match &nic.tap {
+            Some(tap) => format!("tap,id=net{i},ifname={},script=no,downscript=no", tap.replace(',', ",,")),
+            None => format!("user,id=net{i}"),
+        };
         let boot = match &self.boot {
             Boot::Pxe { script } if i == 0 => Some((script, None)),
             Boot::PxeTftp { directory, script } if i == 0 => Some((script, Some(directory))),

@@ -122,7 +122,7 @@ fn machine(args: &RunArgs, scratch: &Path) -> Result<Machine> {
     machine.memory_mib = args.memory;
     machine.cpus = args.cpus;
     let forwards = args.ssh_port.map(|host| Forward { host, guest: 22 }).into_iter().collect();
-    machine.nics = vec![Nic { model: args.nic, mac: args.mac.clone(), link: true, forwards }];
+    machine.nics = vec![Nic { model: args.nic, mac: args.mac.clone(), link: true, tap: None, forwards }];
     machine.serial_log.clone_from(&args.log);
     machine.qmp.clone_from(&args.qmp);
     machine.no_reboot = args.no_reboot;

@@ -2,7 +2,7 @@
 
 use crate::tls::Refusal;
 use reqwest::{StatusCode, Url};
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 use std::error::Error;
 use std::io;
 use tatara_spec::{Code, Fault, redact};
@@ -66,7 +66,14 @@ fn tls_reason(error: &rustls::Error) -> (Code, String) {
     {
         return (refusal.code, refusal.message.clone());
     }
-    (Code::Tls, error.to_string())
+    let reason = match error {
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            format!("the server offers no TLS version that is taken here: {error}")
+        }
+        other => other.to_string(),
+    };
+    (Code::Tls, reason)
 }
 
 fn connect_reason(error: &reqwest::Error) -> String {

@@ -5,11 +5,16 @@ use mozim::{
     DhcpV6Mode, DhcpV6State,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// After this many seconds without a lease we say so and start anew: the client's own waits grow to a minute, which is too
 /// long for a port that starts to forward after 30 s of spanning tree (IEEE 802.1D) or 70 s of LACP.
 pub(super) const ROUND_S: u32 = 20;
+
+/// An offer that is not confirmed by then is given up, and another asked for. A refusal (DHCPNAK) looks the same from here as a
+/// server that died in between, and the question is repeated once, after 3 to 5 s (RFC 2131 section 4.1).
+const CONFIRM: Duration = Duration::from_secs(7);
 
 /// What a server gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,8 +96,15 @@ async fn serve4(port: &Port, reports: &UnboundedSender<Report>) -> String {
         Ok(client) => client,
         Err(error) => return error.to_string(),
     };
+    let mut offered = false;
     loop {
-        match client.run().await {
+        let run = client.run();
+        let state = if offered { tokio::time::timeout(CONFIRM, run).await } else { Ok(run.await) };
+        let Ok(state) = state else {
+            return "a DHCP server offered an address and then refused it, or fell silent".to_owned();
+        };
+        offered = matches!(state, Ok(DhcpV4State::Selecting));
+        match state {
             Ok(DhcpV4State::Done(lease)) => {
                 let progress = Progress::Bound(lease4(&lease));
                 if reports.send(Report { index: port.index, family: Family::V4, progress }).is_err() {
@@ -105,7 +117,7 @@ async fn serve4(port: &Port, reports: &UnboundedSender<Report>) -> String {
             }
             Err(error) => {
                 // It failed at once, so the next round would too: the round takes its time.
-                tokio::time::sleep(std::time::Duration::from_secs(ROUND_S.into())).await;
+                tokio::time::sleep(Duration::from_secs(ROUND_S.into())).await;
                 return error.to_string();
             }
         }
@@ -144,7 +156,7 @@ async fn serve6(port: &Port, reports: &UnboundedSender<Report>) -> String {
                 return format!("no DHCPv6 server answered in {ROUND_S} s");
             }
             Err(error) => {
-                tokio::time::sleep(std::time::Duration::from_secs(ROUND_S.into())).await;
+                tokio::time::sleep(Duration::from_secs(ROUND_S.into())).await;
                 return error.to_string();
             }
         }

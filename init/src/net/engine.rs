@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// Prefer this interface's routes.
     Activate { name: String, reply: Sender<Result<(), Fault>> },
+    /// Ask for leases as if there were none.
+    AskAgain { reply: Sender<Result<(), Fault>> },
     /// Remove everything that was set, and end.
     Down { reply: Sender<Result<(), Fault>> },
 }
@@ -110,6 +112,11 @@ impl Engine {
                     Some(Command::Activate { name, reply }) => {
                         // Who asked may be gone; nobody else wants to know.
                         let _ = reply.send(self.activate(&name).await);
+                    }
+                    Some(Command::AskAgain { reply }) => {
+                        // The next look starts them again.
+                        self.tasks.drain().for_each(|(_, task)| task.abort());
+                        let _ = reply.send(Ok(()));
                     }
                     Some(Command::Down { reply }) => {
                         let _ = reply.send(self.down().await);
@@ -300,6 +307,14 @@ impl Engine {
     }
 
     async fn bound(&mut self, device: &mut Device, family: Family, lease: Lease) {
+        if device.lease4.as_ref().is_some_and(|old| family == Family::V4 && old.addresses != lease.addresses)
+        {
+            // What is left of it would be a source address that nobody answers to. Fixed addresses are set again.
+            if let Err(error) = self.netlink.flush4(device.interface.index).await {
+                self.trouble(device, format!("removing the address of the lease before: {error}"));
+            }
+            device.fixed = false;
+        }
         if let Err(error) = self.apply(device.interface.index, &lease).await {
             return self.trouble(device, format!("setting the address of the lease: {error}"));
         }

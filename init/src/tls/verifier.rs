@@ -89,6 +89,19 @@ impl Verifier {
         }
     }
 
+    /// What a server that sends too little of its chain has forgotten: a pin is looked for in what is sent.
+    fn gap(&self, chain: &[&CertificateDer<'_>]) -> &'static str {
+        let trusted =
+            |certificate: &&CertificateDer<'_>| pin(certificate).is_some_and(|pin| self.pins.contains(&pin));
+        if chain.len() == 1 {
+            "; the server sends its own certificate alone, without the CAs that signed it"
+        } else if chain.iter().skip(1).any(trusted) {
+            "; a certificate between the server's and the trusted one is missing, or the trusted one did not sign it"
+        } else {
+            ""
+        }
+    }
+
     fn untrusted(&self, chain: &[&CertificateDer<'_>]) -> Error {
         let presented: Vec<String> = chain
             .iter()
@@ -102,9 +115,10 @@ impl Verifier {
             (false, 0) => format!("expected {}", trusted.join(" or ")),
             (false, roots) => format!("expected {} or one of {roots} known CAs", trusted.join(" or ")),
         };
+        let why = self.gap(chain);
         Refusal::error(
             Code::TlsUntrusted,
-            format!("the server's chain has the pins {}; {expected}", presented.join(", ")),
+            format!("the server's chain has the pins {}; {expected}{why}", presented.join(", ")),
         )
     }
 }

@@ -6,6 +6,7 @@ fn nic(link: bool) -> Nic {
         model: NicModel::Virtio,
         mac: "52:54:00:00:00:01".to_owned(),
         link,
+        tap: None,
         forwards: vec![Forward { host: 2222, guest: 22 }],
     }
 }
