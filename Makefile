@@ -39,7 +39,7 @@ test: lint appliance tool
 	cargo test --locked --workspace --exclude tatara-tests
 	cargo test --locked -p tatara-tests --test rules
 	cargo test --locked -p tatara-tests --test refuse --test install -- --test-threads=2
-	cargo test --locked -p tatara-tests --test boot -- --test-threads=1
+	cargo test --locked -p tatara-tests --test boot --test tuning -- --test-threads=1
 
 demo: appliance tool
 	cargo run --locked --release --quiet -p tatara-tests --bin demo -- $(CURDIR)/target/demo

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tatara::vm::Qmp;
-pub use tatara::vm::{Bus, Firmware};
+pub use tatara::vm::{Bus, CpuShape, Firmware};
 
 /// How the machine is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Setup {
     files: Rc<Files>,
     pub(crate) ssh_port: Option<u16>,
     pub(crate) given: Option<(PathBuf, PathBuf, String)>,
+    pub(crate) shape: Option<CpuShape>,
+    pub(crate) free_slot: bool,
     /// Instead of the server's own pin.
     pub pin: Option<String>,
 }
@@ -78,6 +80,8 @@ impl Setup {
             files: Rc::new(Files::new(DISK_GIB)),
             ssh_port: None,
             given: None,
+            shape: None,
+            free_slot: false,
             pin: None,
         };
         setup.make_disks();
@@ -119,6 +123,20 @@ impl Setup {
     #[must_use]
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// CPUs in this shape instead of two cores.
+    #[must_use]
+    pub fn shape(mut self, nodes: u32, cores: u32, threads: u32) -> Self {
+        self.shape = Some(CpuShape { nodes, cores, threads });
+        self
+    }
+
+    /// An empty PCI Express slot, for [`Guest::plug_nic`].
+    #[must_use]
+    pub fn free_slot(mut self) -> Self {
+        self.free_slot = true;
         self
     }
 
@@ -311,6 +329,19 @@ impl Guest {
             .filter(|disk| disk["device"] == "disk0")
             .filter_map(|disk| disk["stats"]["wr_bytes"].as_u64());
         Ok(written.sum())
+    }
+
+    /// Plugs a virtio network card with this MAC address into the free slot.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub fn plug_nic(&self, mac: &str) -> anyhow::Result<()> {
+        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp"))?;
+        monitor.execute("netdev_add", &serde_json::json!({"type": "user", "id": "late"}))?;
+        let card = serde_json::json!({
+            "driver": "virtio-net-pci", "bus": crate::machine::FREE_SLOT, "netdev": "late", "id": "late-nic", "mac": mac
+        });
+        monitor.execute("device_add", &card).map(drop)
     }
 
     /// The last lines, for a message.
