@@ -337,7 +337,11 @@ impl Guest {
     /// When QEMU refuses it.
     pub fn plug_nic(&self, mac: &str) -> anyhow::Result<()> {
         let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp"))?;
-        monitor.execute("netdev_add", &serde_json::json!({"type": "user", "id": "late"}))?;
+        // A network of its own: with the first card's, answers would leave by either.
+        monitor.execute(
+            "netdev_add",
+            &serde_json::json!({"type": "user", "id": "late", "net": "10.0.9.0/24"}),
+        )?;
         let card = serde_json::json!({
             "driver": "virtio-net-pci", "bus": crate::machine::FREE_SLOT, "netdev": "late", "id": "late-nic", "mac": mac
         });

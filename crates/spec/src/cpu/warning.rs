@@ -137,7 +137,7 @@ pub fn advise(plan: &CpuPlan, around: &Surroundings) -> Vec<Warning> {
         around.clocksource.as_deref().filter(|clock| *clock != "tsc" && *clock != "kvm-clock")
     {
         let why = format!(
-            "the clock source is `{clock}`, not `tsc`: reading the time is slow, and a watchdog may run"
+            "the clock source is `{clock}`, not `tsc`: reading the time is slow, and isolated CPUs may keep their tick"
         );
         warnings.push(Warning::new(WarningCode::Clock, why));
     }

@@ -106,6 +106,11 @@ fn kernel_log(kernel: &dyn Kernel, record: &TuningRecord, compared: &mut Compare
     for dropped in ["isolcpus: ", "Housekeeping: ", "nohz_full: "] {
         compared.point(Topic::KernelLog, format!("`{dropped}…`"), "no complaint", find(dropped));
     }
+    // A CPU needs its tick to correct an unstable clock: nohz_full is then in force by name only.
+    if !record.isolated.is_empty() {
+        let unstable = find("sched_clock: Marking unstable").or_else(|| find("tsc: Marking TSC unstable"));
+        compared.point(Topic::KernelLog, "clock", "stable, for the tick to stop", unstable);
+    }
     let unknown = find("Unknown kernel command line parameters ");
     let ours = unknown.filter(|line| names_one(line, &record.kernel_arguments));
     compared.point(Topic::KernelLog, "unknown parameters", "none of the node's arguments", ours);

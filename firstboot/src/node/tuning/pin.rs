@@ -15,8 +15,10 @@ use tatara_spec::layout::run;
 use tatara_spec::record::TuningRecord;
 use tatara_spec::{Code, Fault};
 
-/// How long after a change the next look is taken, while a device is still setting itself up.
+/// After how long the next look is taken while a device is still setting itself up, at first and at most: each costs a
+/// housekeeping CPU some milliseconds, also while the node boots.
 const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 
 /// What became of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,8 +104,10 @@ pub(crate) fn run(node: &Node, kernel: &Live, during: Duration, format: Format) 
     let until = Instant::now() + during;
     let mut report = once(kernel, &record);
     keep(node, &report)?;
+    let mut pause = AGAIN;
     while Instant::now() < until {
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(AGAIN_AT_MOST);
         let again = once(kernel, &record);
         if again.count(Outcome::Set) > 0 || again.points != report.points {
             report = again;

@@ -278,6 +278,12 @@ fn each_difference_is_found() {
         ),
         (
             "/dev/kmsg",
+            "5,0,0,-;Linux version 6\n6,1,0,-;NO_HZ: Full dynticks CPUs: 2-3.\n4,2,0,-;sched_clock: Marking unstable (1, 2)<-(3, 4)\n",
+            Topic::KernelLog,
+            "clock",
+        ),
+        (
+            "/dev/kmsg",
             "5,0,0,-;Linux version 6\n6,1,0,-;NO_HZ: Full dynticks CPUs: 2-3.\n5,2,0,-;Unknown kernel command line parameters \"skew_tick=1 x\", will be passed to user space.\n",
             Topic::KernelLog,
             "unknown parameters",
