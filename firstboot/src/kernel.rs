@@ -1,6 +1,6 @@
 //! The node's own kernel arguments (kernel, `Documentation/admin-guide/kernel-parameters.txt`).
 
-use tatara_spec::config::{Isolation, NodeConfig};
+use tatara_spec::config::{Hugepages, Isolation, NodeConfig};
 use tatara_spec::cpu::CpuPlan;
 use tatara_spec::{Code, Fault};
 
@@ -21,6 +21,7 @@ pub fn arguments(config: &NodeConfig, cpu: &CpuPlan) -> Result<Vec<String>, Faul
     // Seconds; before the sysctl of the same name is set, and in the initramfs: nobody stands before the machine.
     let mut arguments = vec!["panic=10".to_owned()];
     arguments.extend(isolation(config.tuning.isolation, cpu));
+    arguments.extend(config.tuning.hugepages.iter().flat_map(|pages| hugepages(pages, cpu)));
     for argument in &config.tuning.kernel_arguments {
         if !is_one_argument(argument) {
             let message =
@@ -66,6 +67,14 @@ fn isolation(isolation: Isolation, cpu: &CpuPlan) -> Vec<String> {
     ]
 }
 
+/// A count for each node (kernel 5.16), since a plain one is dealt out over nodes of memory alone, too; a kernel without
+/// NUMA knows only the plain one. The number belongs to the size before it.
+fn hugepages(pages: &Hugepages, cpu: &CpuPlan) -> [String; 2] {
+    let each: Vec<String> = cpu.nodes.keys().map(|node| format!("{node}:{}", pages.per_numa_node)).collect();
+    let count = if each.is_empty() { pages.per_numa_node.to_string() } else { each.join(",") };
+    [format!("hugepagesz={}", pages.size.argument()), format!("hugepages={count}")]
+}
+
 /// White space only inside double quotes, which must be closed (kernel, `lib/cmdline.c`, next_arg).
 fn is_one_argument(text: &str) -> bool {
     let mut quoted = false;
@@ -81,15 +90,16 @@ fn is_one_argument(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMMAND_LINE_SIZE, RESERVED_BYTES, arguments, is_one_argument, isolation};
+    use super::{COMMAND_LINE_SIZE, RESERVED_BYTES, arguments, hugepages, is_one_argument, isolation};
     use proptest::prelude::{prop_assert, proptest};
-    use tatara_spec::config::{Isolation, NodeConfig, parse};
+    use std::collections::BTreeMap;
+    use tatara_spec::config::{HugepageSize, Hugepages, Isolation, NodeConfig, parse};
     use tatara_spec::cpu::{CpuPlan, CpuSet};
     use tatara_spec::{Code, cmdline};
 
     fn plan(housekeeping: &str, isolated: &str) -> CpuPlan {
         let set = |text: &str| CpuSet::parse(text, 63).unwrap();
-        CpuPlan { housekeeping: set(housekeeping), isolated: set(isolated), warnings: vec![] }
+        CpuPlan { housekeeping: set(housekeeping), isolated: set(isolated), ..CpuPlan::default() }
     }
 
     fn config() -> NodeConfig {
@@ -124,6 +134,30 @@ mod tests {
         assert_eq!(isolation(Isolation::None, &plan("0-3", "")), [""; 0]);
         assert_eq!(isolation(Isolation::Balanced, &plan("0-3", "")), [""; 0]);
         assert_eq!(arguments(&config(), &plan("0-3", "")).unwrap(), ["panic=10"]);
+    }
+
+    #[test]
+    fn huge_pages_are_counted_by_node() {
+        let pages = Hugepages { size: HugepageSize::Gib1, per_numa_node: 4 };
+        let mut cpu = plan("0", "1-3");
+        assert_eq!(hugepages(&pages, &cpu), ["hugepagesz=1G", "hugepages=4"]);
+        cpu.nodes = [(0, cpu.housekeeping.clone()), (8, cpu.isolated.clone())].into();
+        assert_eq!(hugepages(&pages, &cpu)[1], "hugepages=0:4,8:4");
+    }
+
+    /// The largest machine there is, with the smallest runs of CPUs: packed ranges fit.
+    #[test]
+    fn many_nodes_fit_into_the_command_line() {
+        let nodes = (0..16).map(|node| {
+            (node, (node * 16..node * 16 + 16).chain(256 + node * 16..272 + node * 16).collect())
+        });
+        let nodes: BTreeMap<u32, CpuSet> = nodes.collect();
+        let housekeeping: CpuSet = (0..16).flat_map(|node| [node * 16, 256 + node * 16]).collect();
+        let isolated = (0..512).collect::<CpuSet>().difference(&housekeeping);
+        let cpu = CpuPlan { housekeeping, isolated, nodes, last: 511, ..CpuPlan::default() };
+        let mut config = config();
+        config.tuning.isolation = Isolation::Static;
+        assert!(arguments(&config, &cpu).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use node::Node;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tatara_spec::Fault;
 
 /// A tatara node: how it booted, how long that took, whether it is healthy.
@@ -44,12 +45,49 @@ enum Command {
     },
     /// Mark this boot as good when the node is healthy (done by tatara-bless.service)
     Bless,
+    /// Keep interrupts, kernel work and packets off the isolated CPUs (done by tatara-pin.service)
+    Pin {
+        /// Go on looking for so many seconds: a device that was just plugged in is not ready at once
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        during: u64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// CPU isolation
+    Tuning {
+        #[command(subcommand)]
+        command: TuningCommand,
+    },
     /// Have the next boot fetch config and release, and reinstall if the config's generation was raised
     Reinstall {
         /// Do it; without, only say what would happen
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum TuningCommand {
+    /// Compare what runs with what was asked for, point by point; exit status 1 when something differs
+    Verify {
+        /// Measure, too: a busy loop on every isolated CPU, for so long
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        noise: Option<Duration>,
+        /// Draw the measurement into this SVG file
+        #[arg(long, value_name = "FILE", requires = "noise")]
+        svg: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `10s` or `10`, at least a second and at most an hour.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse::<u64>().ok();
+    let seconds = number.filter(|seconds| (1..=3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected seconds, `1s` to `3600s`".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -64,6 +102,14 @@ fn main() -> ExitCode {
             node::timeline::run(&node, which, &output)
         }
         Command::Bless => node::bless::run(&node),
+        Command::Pin { during, json } => {
+            let during = Duration::from_secs(during.min(3600));
+            node::tuning::pin::run(&node, &node.kernel(), during, node::Format::new(json))
+        }
+        Command::Tuning { command: TuningCommand::Verify { noise, svg, json } } => {
+            let options = node::tuning::verify::Options { noise, svg, format: node::Format::new(json) };
+            node::tuning::verify::run(&node, &node.kernel(), &options)
+        }
         Command::Reinstall { yes } => node::reinstall::run(&node, node::reinstall::Consent::new(yes)),
     };
     result.unwrap_or_else(|fault| report(&fault))
@@ -74,4 +120,19 @@ fn report(fault: &Fault) -> ExitCode {
     eprintln!("tatara-node: {}: {}", fault.code, fault.chain());
     eprintln!("hint: {}", fault.code.hint());
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, seconds};
+    use clap::CommandFactory as _;
+    use std::time::Duration;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        assert_eq!(seconds("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
+        assert!(seconds("0").is_err() && seconds("1m").is_err() && seconds("4000s").is_err());
+    }
 }

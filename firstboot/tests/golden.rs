@@ -44,7 +44,13 @@ fn cpu_plan(config: &NodeConfig) -> CpuPlan {
     let set = |text: &str| CpuSet::parse(text, 7).unwrap();
     let isolated = if config.tuning.isolation == Isolation::None { "" } else { "2-7" };
     let housekeeping = if isolated.is_empty() { "0-7" } else { "0-1" };
-    CpuPlan { housekeeping: set(housekeeping), isolated: set(isolated), warnings: vec![] }
+    CpuPlan {
+        housekeeping: set(housekeeping),
+        isolated: set(isolated),
+        nodes: [(0, set("0-3")), (1, set("4-7"))].into(),
+        last: 7,
+        ..CpuPlan::default()
+    }
 }
 
 fn rendered(config: &NodeConfig) -> Vec<Rendered> {

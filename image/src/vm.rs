@@ -7,6 +7,6 @@ mod qmp;
 mod run;
 
 pub use accel::Accel;
-pub use machine::{Boot, Bus, Disk, Firmware, Forward, Machine, Nic, NicModel, TCG};
+pub use machine::{Boot, Bus, CpuShape, Disk, Firmware, Forward, Machine, Nic, NicModel, TCG};
 pub use qmp::Qmp;
 pub use run::{Args, Command, RunArgs, run};

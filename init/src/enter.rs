@@ -188,7 +188,8 @@ fn finish(
     m.step(Step::Render, |_| render_files(wanted))?;
     m.begin(Step::SwitchRoot);
     leave_network(m);
-    let said = Said { degraded, warnings: cpu_plan(wanted)?.warnings };
+    let warnings = cpu_plan(wanted)?.warnings.iter().map(ToString::to_string).collect();
+    let said = Said { degraded, warnings };
     leave_records(m, target, state, said)?;
     m.ok(Step::SwitchRoot, &format!("slot={} disk={}", target.slot, target.disk));
     m.hand_timeline_over()?;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tatara::vm::Qmp;
-pub use tatara::vm::{Bus, Firmware};
+pub use tatara::vm::{Bus, CpuShape, Firmware};
 
 /// How the machine is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Setup {
     files: Rc<Files>,
     pub(crate) ssh_port: Option<u16>,
     pub(crate) given: Option<(PathBuf, PathBuf, String)>,
+    pub(crate) shape: Option<CpuShape>,
+    pub(crate) free_slot: bool,
     /// Instead of the server's own pin.
     pub pin: Option<String>,
     /// `console=` arguments, in order.
@@ -93,6 +95,8 @@ impl Setup {
             files: Rc::new(Files::new(DISK_GIB)),
             ssh_port: None,
             given: None,
+            shape: None,
+            free_slot: false,
             pin: None,
             consoles: vec!["ttyS0"],
             kernel_args: Vec::new(),
@@ -194,6 +198,20 @@ impl Setup {
     #[must_use]
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// CPUs in this shape instead of two cores.
+    #[must_use]
+    pub fn shape(mut self, nodes: u32, cores: u32, threads: u32) -> Self {
+        self.shape = Some(CpuShape { nodes, cores, threads });
+        self
+    }
+
+    /// An empty PCI Express slot, for [`Guest::plug_nic`].
+    #[must_use]
+    pub fn free_slot(mut self) -> Self {
+        self.free_slot = true;
         self
     }
 
@@ -460,6 +478,23 @@ impl Guest {
             assert!(Instant::now() < deadline, "`{needle}` is not on the VGA console:\n{screen}");
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Plugs a virtio network card with this MAC address into the free slot.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub fn plug_nic(&self, mac: &str) -> anyhow::Result<()> {
+        let mut monitor = Qmp::connect(&self.setup.scratch().join("qmp"))?;
+        // A network of its own: with the first card's, answers would leave by either.
+        monitor.execute(
+            "netdev_add",
+            &serde_json::json!({"type": "user", "id": "late", "net": "10.0.9.0/24"}),
+        )?;
+        let card = serde_json::json!({
+            "driver": "virtio-net-pci", "bus": crate::machine::FREE_SLOT, "netdev": "late", "id": "late-nic", "mac": mac
+        });
+        monitor.execute("device_add", &card).map(drop)
     }
 
     /// The last lines, for a message.

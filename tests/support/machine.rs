@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tatara::vm::{Boot, Disk, Firmware, Forward, Machine, NicModel, Qmp, firmware};
 
+/// Name of the slot of [`Setup::free_slot`].
+pub(crate) const FREE_SLOT: &str = "free-slot";
+
 /// Starts the machine, with its serial port on standard output.
 ///
 /// # Panics
@@ -15,6 +18,12 @@ use tatara::vm::{Boot, Disk, Firmware, Forward, Machine, NicModel, Qmp, firmware
 pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     let mut machine = Machine::new(setup.firmware, boot(setup, server));
     machine.memory_mib = setup.memory_mib;
+    machine.shape = setup.shape;
+    if setup.free_slot {
+        // q35's own bus takes no card while the machine runs.
+        machine.extra =
+            ["-device", &format!("pcie-root-port,id={FREE_SLOT},chassis=1")].map(str::to_owned).into();
+    }
     machine.no_reboot = true;
     machine.extra.clone_from(&setup.qemu_args);
     machine.disks = disks(setup);

@@ -82,10 +82,19 @@ codes! {
     StateMount "E-STATE-MOUNT" "The state partition could not be mounted." "The file system may need repair; if it may be lost, raise `install.generation` and boot from network or USB.";
     RootInit "E-ROOT-INIT" "The root has no init that could be started." "The payload is not a tatara root; build it with `tatara image build`.";
     CpuList "E-CPU-LIST" "A CPU list is wrong." "Write lists as `0-3,8`; every CPU must exist on this machine.";
+    CpuMask "E-CPU-MASK" "A CPU mask is wrong." "Masks are hex in groups of 8 digits with commas between them; `tuning` takes lists, never masks.";
+    CpuAbsent "E-CPU-ABSENT" "`tuning` names CPUs that this machine does not have." "Compare the list with /sys/devices/system/cpu/present, or use `coresPerNumaNode`, which fits every machine.";
+    CpuOffline "E-CPU-OFFLINE" "`tuning` names CPUs that are offline." "Bring the CPUs online (firmware, `maxcpus=`, `nosmt`), or leave them out.";
+    CpuEmpty "E-CPU-EMPTY" "Housekeeping or isolated CPUs would be none." "Leave at least one core on each side.";
+    CpuBoot "E-CPU-BOOT" "The boot CPU would be isolated." "Put it into housekeeping: the kernel never isolates it, whatever its arguments say.";
+    CpuSiblings "E-CPU-SIBLINGS" "Threads of one core would be on both sides." "List all threads of a core on the same side, or use `coresPerNumaNode`.";
+    CpuOverlap "E-CPU-OVERLAP" "CPUs are both in housekeeping and isolated." "Take them out of one of `tuning.housekeeping` and `tuning.isolatedCpus`.";
+    CpuCover "E-CPU-COVER" "Online CPUs are neither in housekeeping nor isolated." "Leave out `tuning.isolatedCpus`: all CPUs that are not in housekeeping are isolated then.";
     CpuIsolation "E-CPU-ISOLATION" "The isolation asked for is impossible on this machine's CPUs." "Correct `tuning`; the message names the CPUs.";
     Render "E-RENDER" "A file of the node could not be made from its config." "The message names the file and the cause.";
     SlotFallback "E-SLOT-FALLBACK" "The slot on trial was not blessed in time; the node went back to the other one." "`tatara-node status` and the journal of the failed boots say what was not healthy.";
     Unhealthy "E-NODE-UNHEALTHY" "The node is not healthy, so its slot is not marked good." "The message names the units; `journalctl -u UNIT` says why. It is tried again as long as the node runs.";
+    Pin "E-PIN" "A setting that keeps work off the isolated CPUs could not be made." "`tatara-node status` names each; `no vectors` means that housekeeping CPUs have no interrupt vectors left: give them more cores or the NIC fewer queues.";
     NodeState "E-NODE-STATE" "A record of the node could not be read or written." "Run it as root on a node that tatara booted; the message names the file.";
 }
 

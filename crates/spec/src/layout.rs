@@ -106,6 +106,9 @@ pub mod esp {
     }
 }
 
+/// Below /etc on the node: what its CPUs are meant to be, [`crate::record::TuningRecord`] as JSON.
+pub const TUNING: &str = "/etc/tatara/tuning.json";
+
 /// Paths inside the state partition's file system (its root is /var on the node).
 pub mod state {
     /// Our own directory, mode 0700.
@@ -136,4 +139,8 @@ pub mod run {
     pub const TIMELINE: &str = "/run/tatara/timeline.json";
     /// What was decided and booted, [`crate::record::BootRecord`] as JSON, mode 0644.
     pub const BOOT: &str = "/run/tatara/boot.json";
+    /// What `tatara-node pin` did last, JSON.
+    pub const PIN: &str = "/run/tatara/pin.json";
+    /// Metrics of the node for node_exporter's textfile collector. Not in [`DIR`]: its user is not root.
+    pub const METRICS: &str = "/run/tatara-metrics/pin.prom";
 }

@@ -1,5 +1,7 @@
 //! What is kept about a node: the install record, the boot record, timelines, the last failure.
 
+use crate::config::{Governor, Hugepages, Isolation};
+use crate::cpu::{CpuPlan, CpuSet, Warning};
 use crate::slot::{Slot, Trial};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
@@ -108,4 +110,46 @@ pub struct FailureRecord {
     /// A later boot has shown it on its consoles: it is kept for `tatara-node status`, and not shown again.
     #[serde(default)]
     pub shown: bool,
+}
+
+/// What this boot's CPUs are meant to be, for those who set and verify it while the node runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TuningRecord {
+    /// `tuning.isolation`.
+    pub isolation: Isolation,
+    /// CPUs for the kernel's and systemd's own work.
+    pub housekeeping: CpuSet,
+    /// CPUs kept free; empty when nothing is isolated.
+    pub isolated: CpuSet,
+    /// The online CPUs of each NUMA node that has any.
+    pub nodes: BTreeMap<u32, CpuSet>,
+    /// The largest possible CPU number: masks are as wide.
+    pub last_cpu: u32,
+    /// The kernel arguments that the config asks for, each as written.
+    pub kernel_arguments: Vec<String>,
+    /// Sysctls by name with dots.
+    pub sysctls: BTreeMap<String, String>,
+    /// `tuning.hugepages`.
+    pub hugepages: Vec<Hugepages>,
+    /// The governor of every CPU that has it.
+    pub governor: Option<Governor>,
+    /// `tuning.wakeupLatencyUs`.
+    pub wakeup_latency_us: Option<u32>,
+    /// What is allowed but unwise.
+    pub warnings: Vec<Warning>,
+}
+
+impl TuningRecord {
+    /// The split alone.
+    #[must_use]
+    pub fn plan(&self) -> CpuPlan {
+        CpuPlan {
+            housekeeping: self.housekeeping.clone(),
+            isolated: self.isolated.clone(),
+            nodes: self.nodes.clone(),
+            last: self.last_cpu,
+            warnings: self.warnings.clone(),
+        }
+    }
 }

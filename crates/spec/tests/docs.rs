@@ -45,6 +45,14 @@ fn config_schema() {
 }
 
 #[test]
+fn every_warning_is_explained() {
+    let text = std::fs::read_to_string("../../docs/tuning.md").unwrap();
+    for code in tatara_spec::cpu::WarningCode::ALL {
+        assert!(text.contains(&format!("| `{}` | ", code.name())), "{}", code.name());
+    }
+}
+
+#[test]
 fn codes_are_unique_and_explained() {
     let mut names: Vec<&str> = tatara_spec::Code::ALL.iter().map(|code| code.name()).collect();
     names.sort_unstable();

@@ -19,6 +19,10 @@ pub struct CpuLists {
     pub siblings: BTreeMap<u32, String>,
     /// NUMA node to its CPUs; a node of memory alone has an empty list.
     pub nodes: BTreeMap<u32, String>,
+    /// For every online CPU the number of its socket.
+    pub packages: BTreeMap<u32, String>,
+    /// Kind of core to its CPUs, on hybrid machines.
+    pub kinds: BTreeMap<String, String>,
 }
 
 /// Reads `devices/system/cpu` and `devices/system/node` below `sys`.
@@ -45,6 +49,9 @@ pub fn read(sys: &Path) -> Result<CpuLists> {
         if let Some(text) = sysfs::text(&cpu.join(&name), "topology/thread_siblings_list") {
             lists.siblings.insert(number, text);
         }
+        if let Some(text) = sysfs::text(&cpu.join(&name), "topology/physical_package_id") {
+            lists.packages.insert(number, text);
+        }
     }
     let node = sys.join("devices/system/node");
     for name in sysfs::names(&node)? {
@@ -52,6 +59,14 @@ pub fn read(sys: &Path) -> Result<CpuLists> {
         let path = node.join(&name).join("cpulist");
         let text = std::fs::read_to_string(&path).on("read", &path)?;
         lists.nodes.insert(number, text.trim().to_owned());
+    }
+    // Perf's devices, one a kind: `cpu_core`, `cpu_atom`.
+    let devices = sys.join("devices");
+    for name in sysfs::names(&devices)? {
+        let Some(kind) = name.strip_prefix("cpu_") else { continue };
+        if let Some(text) = sysfs::text(&devices.join(&name), "cpus") {
+            lists.kinds.insert(kind.to_owned(), text);
+        }
     }
     Ok(lists)
 }

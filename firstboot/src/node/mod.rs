@@ -11,6 +11,7 @@ mod svg;
 mod systemd;
 mod table;
 pub(crate) mod timeline;
+pub(crate) mod tuning;
 
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -66,6 +67,11 @@ impl Node {
                 format!("{} is missing: this system was not booted by tatara", path.display()),
             )
         })
+    }
+
+    /// The kernel that runs it.
+    pub(crate) fn kernel(&self) -> tuning::Live {
+        tuning::Live::new(self.root.clone())
     }
 
     /// Where the timelines of earlier boots are kept.

@@ -1,11 +1,14 @@
 //! `tatara-node status`: what runs, and what is not as it should be.
 
-use super::{Format, Node, bless, grubenv, print, print_json, read_json, systemd};
+use super::tuning::pin::{self, Outcome, PinReport};
+use super::{Format, Node, bless, grubenv, print, print_json, read_json, systemd, tuning};
 use serde::Serialize;
 use std::fmt::Write;
 use std::process::ExitCode;
+use tatara_spec::config::Isolation;
+use tatara_spec::cpu::{CpuSet, Warning};
 use tatara_spec::layout::state;
-use tatara_spec::record::{BootRecord, FailureRecord, InstallRecord};
+use tatara_spec::record::{BootRecord, FailureRecord, InstallRecord, TuningRecord};
 use tatara_spec::slot::{BootEnv, Slot};
 use tatara_spec::{Code, Fault};
 
@@ -46,6 +49,21 @@ struct Status {
     failed_units: Vec<String>,
     /// The last failure of a boot, if one is on record.
     last_failure: Option<FailureRecord>,
+    /// CPU isolation; absent where this boot has no record of it.
+    tuning: Option<TuningStatus>,
+}
+
+/// CPU isolation as it is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TuningStatus {
+    isolation: Isolation,
+    housekeeping: CpuSet,
+    isolated: CpuSet,
+    /// What is allowed but unwise.
+    warnings: Vec<Warning>,
+    /// What the last run of `pin` came to; absent until it has run.
+    pin: Option<PinReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +111,7 @@ fn collect(node: &Node, reader: Reader) -> Result<Status, Fault> {
     };
     status.degraded.extend(unknown);
     status.failed_units = failed_units;
+    status.tuning = tuning_status(node, &mut status.degraded);
     Ok(status)
 }
 
@@ -104,6 +123,18 @@ fn for_a_user(boot: BootRecord, blessed: bool) -> Status {
     let fallen_back_from = boot.fallen_back_from;
     let not_shown = vec!["the last failure, which only root may read".to_owned()];
     Status { fallen_back_from, not_shown, ..assemble(boot, None, Some(env), blessed) }
+}
+
+fn tuning_status(node: &Node, degraded: &mut Vec<String>) -> Option<TuningStatus> {
+    let record = known(tuning::record(node), degraded)?;
+    let pin = known(pin::last(node), degraded).flatten();
+    for point in pin.iter().flat_map(PinReport::failed) {
+        let code = Code::Pin;
+        degraded.push(format!("{code}: {} is {}, wanted {}", point.name, point.actual, point.wanted));
+    }
+    let warnings = tuning::warnings(&node.kernel(), &record);
+    let TuningRecord { isolation, housekeeping, isolated, .. } = record;
+    Some(TuningStatus { isolation, housekeeping, isolated, warnings, pin })
 }
 
 /// A part that cannot be read makes the answer incomplete and says so; it does not take the rest away.
@@ -130,6 +161,7 @@ fn assemble(boot: BootRecord, record: Option<InstallRecord>, env: Option<BootEnv
         not_shown: Vec::new(),
         failed_units: Vec::new(),
         last_failure: None,
+        tuning: None,
     }
 }
 
@@ -150,10 +182,21 @@ fn text(status: &Status) -> String {
         let code = Code::SlotFallback;
         line("fallback", format!("{code}: slot {slot} was not blessed in time. {}", code.hint()));
     }
+    if let Some(tuning) = status.tuning.as_ref().filter(|tuning| !tuning.isolated.is_empty()) {
+        line("isolated", format!("CPUs {}; housekeeping {}", tuning.isolated, tuning.housekeeping));
+        if let Some(pin) = &tuning.pin {
+            let kept = pin.count(Outcome::KeptByKernel);
+            line("pinned", format!("{} points, {kept} of them kept by the kernel", pin.points));
+        }
+        for warning in &tuning.warnings {
+            line("warning", warning.to_string());
+        }
+    }
     for reason in &status.degraded {
         line("degraded", reason.clone());
     }
-    for warning in &status.warnings {
+    // The tuning's own list has these too.
+    for warning in status.warnings.iter().filter(|_| status.tuning.is_none()) {
         line("warning", warning.clone());
     }
     for unit in &status.failed_units {

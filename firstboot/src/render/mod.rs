@@ -101,9 +101,9 @@ pub fn render(input: &Input<'_>) -> Result<Vec<Rendered>, Fault> {
     rendered.extend(sshd::render());
     rendered.extend(network::render(config)?);
     rendered.extend(time::render(&config.time)?);
-    rendered.extend(tuning::render(&config.tuning, input.cpu)?);
+    rendered.extend(tuning::render(config, input.cpu)?);
     rendered.extend(slices::render(input.cpu));
-    rendered.extend(systemd::render());
+    rendered.extend(systemd::render(input.cpu));
     for file in files::render(&config.files)? {
         if rendered.iter().any(|other| other.path == file.path) {
             return Err(fault(format!(

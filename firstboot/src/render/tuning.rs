@@ -1,9 +1,12 @@
-//! Sysctls and kernel modules.
+//! Sysctls, kernel modules, and the record of what the CPUs are meant to be.
 
 use super::{Rendered, header, one_line, word};
-use tatara_spec::Fault;
-use tatara_spec::config::Tuning;
+use crate::kernel;
+use std::collections::BTreeMap;
+use tatara_spec::config::{Governor, NodeConfig, Tuning};
 use tatara_spec::cpu::CpuPlan;
+use tatara_spec::record::TuningRecord;
+use tatara_spec::{Code, Fault, layout};
 
 /// What every node gets unless the config says otherwise. The panic settings are also the ones that the kubelet
 /// insists on with `protectKernelDefaults` (Kubernetes, pkg/kubelet/cm, setupKernelTunables).
@@ -15,14 +18,17 @@ const DEFAULTS: [(&str, &str, &str); 4] = [
 ];
 
 /// What isolated CPUs need (tuned's cpu-partitioning, node-tuning-operator).
-const ISOLATED: [(&str, &str, &str); 3] = [
+const ISOLATED: [(&str, &str, &str); 5] = [
     ("vm.stat_interval", "10", "seconds; the per-CPU statistics work wakes isolated CPUs"),
+    ("vm.swappiness", "10", "reclaim interrupts other CPUs to flush their caches of addresses"),
     ("kernel.numa_balancing", "0", "its page faults are noise on isolated CPUs"),
     ("kernel.timer_migration", "1", "lets timers leave CPUs that get pinned tasks later"),
+    ("kernel.nmi_watchdog", "0", "its interrupt cannot be masked, and takes a counter of every CPU"),
 ];
 
-pub(super) fn render(tuning: &Tuning, cpu: &CpuPlan) -> Result<Vec<Rendered>, Fault> {
-    let mut rendered = vec![sysctls(tuning, cpu)?];
+pub(super) fn render(config: &NodeConfig, cpu: &CpuPlan) -> Result<Vec<Rendered>, Fault> {
+    let tuning = &config.tuning;
+    let mut rendered = vec![sysctls(tuning, cpu)?, record(config, cpu)?];
     if !tuning.modules.is_empty() {
         let mut text = header("tuning.modules");
         for module in &tuning.modules {
@@ -34,12 +40,17 @@ pub(super) fn render(tuning: &Tuning, cpu: &CpuPlan) -> Result<Vec<Rendered>, Fa
     Ok(rendered)
 }
 
+/// The defaults that the config does not replace: name, value, reason.
+fn defaults(tuning: &Tuning, cpu: &CpuPlan) -> Vec<(&'static str, &'static str, &'static str)> {
+    let isolated: &[_] = if cpu.isolated.is_empty() { &[] } else { &ISOLATED };
+    let own = |name: &str| tuning.sysctls.keys().any(|key| canonical(key) == name);
+    DEFAULTS.iter().chain(isolated).filter(|(name, ..)| !own(name)).copied().collect()
+}
+
 /// One file named `99-`, so that it comes after the distribution's (sysctl.d(5)).
 fn sysctls(tuning: &Tuning, cpu: &CpuPlan) -> Result<Rendered, Fault> {
     let mut text = header("tuning.sysctls");
-    let isolated: &[_] = if cpu.isolated.0.is_empty() { &[] } else { &ISOLATED };
-    let own = |name: &str| tuning.sysctls.keys().any(|key| canonical(key) == name);
-    for (name, value, why) in DEFAULTS.iter().chain(isolated).filter(|(name, ..)| !own(name)) {
+    for (name, value, why) in defaults(tuning, cpu) {
         text.push_str(&format!("# {why}\n{name} = {value}\n"));
     }
     for (name, value) in &tuning.sysctls {
@@ -47,6 +58,33 @@ fn sysctls(tuning: &Tuning, cpu: &CpuPlan) -> Result<Rendered, Fault> {
         text.push_str(&format!("{name} = {}\n", one_line(name, value)?));
     }
     Ok(Rendered::public("/etc/sysctl.d/99-tatara.conf", text))
+}
+
+/// What `tatara-node pin` and `tatara-node tuning verify` go by: the same plan that the kernel arguments are from.
+fn record(config: &NodeConfig, cpu: &CpuPlan) -> Result<Rendered, Fault> {
+    let tuning = &config.tuning;
+    let mut sysctls: BTreeMap<String, String> = defaults(tuning, cpu)
+        .into_iter()
+        .map(|(name, value, _)| (name.to_owned(), value.to_owned()))
+        .collect();
+    sysctls.extend(tuning.sysctls.iter().map(|(name, value)| (canonical(name), value.clone())));
+    let fastest = Some(Governor::Performance).filter(|_| !cpu.isolated.is_empty());
+    let record = TuningRecord {
+        isolation: tuning.isolation,
+        housekeeping: cpu.housekeeping.clone(),
+        isolated: cpu.isolated.clone(),
+        nodes: cpu.nodes.clone(),
+        last_cpu: cpu.last,
+        kernel_arguments: kernel::arguments(config, cpu)?,
+        sysctls,
+        hugepages: tuning.hugepages.clone(),
+        governor: tuning.governor.or(fastest),
+        wakeup_latency_us: tuning.wakeup_latency_us,
+        warnings: cpu.warnings.clone(),
+    };
+    let text = serde_json::to_string_pretty(&record)
+        .map_err(|error| Fault::caused(Code::Internal, "write the tuning record as JSON", error))?;
+    Ok(Rendered::public(layout::TUNING, text + "\n"))
 }
 
 /// `net/ipv4/ip_forward` and `net.ipv4.ip_forward` are the same: the first separator decides (sysctl.d(5)).

@@ -25,6 +25,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// How they lie in nodes and cores, instead of one core each: then it says how many they are, too.
+    pub shape: Option<CpuShape>,
     /// Disks, in order.
     pub disks: Vec<Disk>,
     /// Network cards, in order.
@@ -54,6 +56,17 @@ pub enum Firmware {
     Bios,
     /// OVMF.
     Uefi,
+}
+
+/// Nodes, cores and threads of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuShape {
+    /// NUMA nodes, each a socket, with the same part of the memory.
+    pub nodes: u32,
+    /// Cores of each node.
+    pub cores: u32,
+    /// Threads of each core; neighbours have neighbouring numbers.
+    pub threads: u32,
 }
 
 /// What is booted first.
@@ -160,6 +173,7 @@ impl Machine {
             accel: Accel::Tcg,
             memory_mib: 1024,
             cpus: 2,
+            shape: None,
             disks: Vec::new(),
             nics: Vec::new(),
             serial_log: None,
@@ -187,7 +201,10 @@ impl Machine {
             Accel::Tcg => args.all(&TCG),
         }
         args.add("-m", self.memory_mib.to_string());
-        args.add("-smp", self.cpus.to_string());
+        match self.shape {
+            None => args.add("-smp", self.cpus.to_string()),
+            Some(shape) => add_shape(&mut args, shape, self.memory_mib),
+        }
         // Without entropy OVMF shows no network entries, and a guest's first random numbers take long.
         args.add("-device", "virtio-rng-pci");
         self.add_firmware(&mut args)?;
@@ -312,6 +329,17 @@ impl Machine {
         if let Some(serial) = &self.serial_number {
             args.add("-smbios", format!("type=1,serial={}", serial.replace(',', ",,")));
         }
+    }
+}
+
+/// QEMU numbers CPUs thread by thread, core by core, socket by socket.
+fn add_shape(args: &mut Args, CpuShape { nodes, cores, threads }: CpuShape, memory_mib: u32) {
+    let each = cores * threads;
+    args.add("-smp", format!("cpus={},sockets={nodes},cores={cores},threads={threads}", nodes * each));
+    for node in (0..nodes).filter(|_| nodes > 1) {
+        let (first, last, part) = (node * each, (node + 1) * each - 1, memory_mib / nodes);
+        args.add("-object", format!("memory-backend-ram,id=memory{node},size={part}M"));
+        args.add("-numa", format!("node,nodeid={node},cpus={first}-{last},memdev=memory{node}"));
     }
 }
 

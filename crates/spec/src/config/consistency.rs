@@ -123,11 +123,24 @@ impl Checker<'_, '_> {
                 ),
                 _ => {}
             }
-        } else if tuning.isolation != Isolation::None {
+        } else if tuning.isolation != Isolation::None && tuning.isolated_cpus.is_none() {
             self.problem(
                 "tuning.isolation",
                 "`tuning.isolation` is set without `tuning.housekeeping`; expected the CPUs that are not isolated",
             );
+        }
+        let sizes = tuning.hugepages.iter().map(|pages| pages.size.argument());
+        self.unique("page size", sizes, |index| format!("tuning.hugepages.{index}.size"));
+        let hugepages =
+            |argument: &&String| argument.starts_with("hugepages=") || argument.starts_with("hugepagesz=");
+        if let Some(argument) =
+            tuning.kernel_arguments.iter().find(hugepages).filter(|_| !tuning.hugepages.is_empty())
+        {
+            let message = format!(
+                "`tuning.hugepages` and the kernel argument {}; expected one of them",
+                quote(argument)
+            );
+            self.problem("tuning.hugepages", message);
         }
     }
 

@@ -23,9 +23,9 @@ mod v1alpha1;
 pub use diagnostic::{Diagnostic, to_fault};
 pub use reference::reference;
 pub use v1alpha1::{
-    Bond, Confirm, DiskSelector, DiskTransport, FileEntry, Handover, Housekeeping, Install, Interface,
-    InterfaceMatch, Isolation, Metadata, Network, NodeConfig, ReleaseRef, Report, Route, Time, Tuning, User,
-    Vlan, Wipe,
+    Bond, Confirm, DiskSelector, DiskTransport, FileEntry, Governor, Handover, Housekeeping, HugepageSize,
+    Hugepages, Install, Interface, InterfaceMatch, Isolation, Metadata, Network, NodeConfig, ReleaseRef,
+    Report, Route, Time, Tuning, User, Vlan, Wipe,
 };
 
 use diagnostic::{Position, Problem, did_you_mean, quote};

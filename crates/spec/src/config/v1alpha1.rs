@@ -325,6 +325,16 @@ pub struct Tuning {
     pub housekeeping: Option<Housekeeping>,
     /// How the other CPUs are kept free.
     pub isolation: Isolation,
+    /// The isolated CPUs as a list, `2-7`. Without it they are all that are not in housekeeping; without `housekeeping`,
+    /// housekeeping is the rest. With both, every online CPU must be on exactly one side.
+    #[schemars(extend("format" = "cpu-list"))]
+    pub isolated_cpus: Option<String>,
+    /// Huge pages that are set aside at boot, on every NUMA node that has CPUs.
+    pub hugepages: Vec<Hugepages>,
+    /// Frequency governor of every CPU that has it; `performance` when CPUs are isolated.
+    pub governor: Option<Governor>,
+    /// Longest time an idle isolated CPU may take to wake, in microseconds: deeper C-states are not entered. 0 allows none.
+    pub wakeup_latency_us: Option<u32>,
     /// Further kernel arguments, each one argument, without blanks, quotes and backslashes (GRUB could not pass them on).
     #[schemars(extend("items" = {"type": "string", "format": "kernel-argument"}))]
     pub kernel_arguments: Vec<String>,
@@ -348,6 +358,72 @@ pub struct Housekeeping {
     #[serde(default)]
     #[schemars(extend("format" = "cpu-list"))]
     pub cpus: Option<String>,
+}
+
+/// Huge pages of one size.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hugepages {
+    /// Size of a page.
+    pub size: HugepageSize,
+    /// Pages on every NUMA node that has CPUs.
+    #[schemars(range(min = 1, max = 1048576))]
+    pub per_numa_node: u32,
+}
+
+/// Size of a huge page (x86-64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+pub enum HugepageSize {
+    /// 2 MiB.
+    #[serde(rename = "2M")]
+    Mib2,
+    /// 1 GiB; the CPU needs `pdpe1gb`.
+    #[serde(rename = "1G")]
+    Gib1,
+}
+
+impl HugepageSize {
+    /// As the kernel's `hugepagesz=` takes it.
+    #[must_use]
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Mib2 => "2M",
+            Self::Gib1 => "1G",
+        }
+    }
+
+    /// KiB a page, as in the names of `/sys/devices/system/node/nodeN/hugepages/hugepages-2048kB`.
+    #[must_use]
+    pub fn kib(self) -> u32 {
+        match self {
+            Self::Mib2 => 2048,
+            Self::Gib1 => 1 << 20,
+        }
+    }
+}
+
+/// A governor of cpufreq (kernel, `Documentation/admin-guide/pm/cpufreq.rst`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Governor {
+    /// The highest frequency.
+    Performance,
+    /// The lowest; with intel_pstate and amd_pstate the hardware's choice.
+    Powersave,
+    /// By the scheduler's load.
+    Schedutil,
+}
+
+impl Governor {
+    /// As in `scaling_governor`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Performance => "performance",
+            Self::Powersave => "powersave",
+            Self::Schedutil => "schedutil",
+        }
+    }
 }
 
 /// How CPUs are isolated.

@@ -20,13 +20,40 @@ impl CpuSet {
     /// # Errors
     /// [`Code::CpuList`] with the part that is wrong. An empty list is an empty set, as in the kernel.
     pub fn parse(text: &str, last: u32) -> Result<Self, Fault> {
+        Self::parse_up_to(text, last, last)
+    }
+
+    /// The same, for a list whose numbers may lie beyond `last`, so that a CPU that is not there can be told from a slip.
+    pub(super) fn parse_wide(text: &str, last: u32) -> Result<Self, Fault> {
+        Self::parse_up_to(text, last, CPU_LIMIT - 1)
+    }
+
+    fn parse_up_to(text: &str, last: u32, limit: u32) -> Result<Self, Fault> {
         let mut set = BTreeSet::new();
         for part in text.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|part| !part.is_empty())
         {
-            region(part, last, &mut set)
+            region(part, last, limit, &mut set)
                 .map_err(|why| Fault::new(Code::CpuList, format!("CPU list `{text}`: `{part}` {why}")))?;
         }
         Ok(Self(set))
+    }
+
+    /// Parses a mask as the kernel prints and takes it: groups of at most 8 hex digits, commas between them, no `0x`.
+    ///
+    /// # Errors
+    /// [`Code::CpuMask`] with the group that is wrong; a CPU list (`0-3`) is never taken for a mask silently.
+    pub fn parse_mask(text: &str) -> Result<Self, Fault> {
+        let bad = |group: &str| {
+            let why = format!("CPU mask `{}`: `{group}` is not 1 to 8 hex digits", text.trim());
+            Fault::new(Code::CpuMask, why)
+        };
+        let mut cpus = BTreeSet::new();
+        for (index, group) in (0u32..).zip(text.trim().rsplit(',')) {
+            let digits = (1..=8).contains(&group.len()) && group.bytes().all(|b| b.is_ascii_hexdigit());
+            let bits = u32::from_str_radix(group, 16).ok().filter(|_| digits).ok_or_else(|| bad(group))?;
+            cpus.extend((0..32).filter(|bit| bits >> bit & 1 == 1).map(|bit| index * 32 + bit));
+        }
+        Ok(Self(cpus))
     }
 
     /// Whether there is no CPU in it.
@@ -65,6 +92,12 @@ impl CpuSet {
         Self(&self.0 | &other.0)
     }
 
+    /// Whether every CPU of it is in the other.
+    #[must_use]
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.0.is_subset(&other.0)
+    }
+
     /// The CPUs that are not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
@@ -91,6 +124,20 @@ impl CpuSet {
 impl FromIterator<u32> for CpuSet {
     fn from_iter<I: IntoIterator<Item = u32>>(cpus: I) -> Self {
         Self(cpus.into_iter().collect())
+    }
+}
+
+/// As its packed list.
+impl serde::Serialize for CpuSet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for CpuSet {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        Self::parse(&text, CPU_LIMIT - 1).map_err(serde::de::Error::custom)
     }
 }
 
@@ -126,7 +173,7 @@ pub fn check_syntax(text: &str) -> Result<(), Fault> {
 }
 
 /// One region: `N`, `a`, `a-b`, `all`, the last two also with `:used/group`.
-fn region(part: &str, last: u32, set: &mut BTreeSet<u32>) -> Result<(), String> {
+fn region(part: &str, last: u32, limit: u32, set: &mut BTreeSet<u32>) -> Result<(), String> {
     let (range, pattern) =
         part.split_once(':').map_or((part, None), |(range, pattern)| (range, Some(pattern)));
     let (start, end) = match range.split_once('-') {
@@ -145,8 +192,8 @@ fn region(part: &str, last: u32, set: &mut BTreeSet<u32>) -> Result<(), String> 
     if start > end {
         return Err("is a range that goes down".to_owned());
     }
-    if end > last.min(CPU_LIMIT - 1) {
-        return Err(format!("is beyond the last possible CPU, {}", last.min(CPU_LIMIT - 1)));
+    if end > limit.min(CPU_LIMIT - 1) {
+        return Err(format!("is beyond the last possible CPU, {}", limit.min(CPU_LIMIT - 1)));
     }
     if group == 0 || used > group {
         return Err("has a pattern whose used part is larger than its group".to_owned());

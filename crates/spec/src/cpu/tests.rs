@@ -1,8 +1,9 @@
-use super::{CpuPlan, CpuSet, Topology, TopologyTexts, check_syntax, split};
+use super::{
+    CpuPlan, CpuSet, Surroundings, Topology, TopologyTexts, WarningCode, advise, check_syntax, split,
+};
 use crate::config::{Housekeeping, Isolation, Tuning};
 use crate::error::Code;
 use proptest::prelude::{prop, proptest};
-use std::collections::BTreeMap;
 
 fn set(text: &str) -> CpuSet {
     CpuSet::parse(text, 127).unwrap_or_else(|fault| panic!("{fault}"))
@@ -23,6 +24,7 @@ fn machine(nodes: u32, cores: u32, threads: u32) -> Topology {
         online: all,
         siblings: (0..total * threads).map(|cpu| (cpu, core(cpu))).collect(),
         nodes: (0..nodes).map(|n| (n, node(n))).collect(),
+        ..TopologyTexts::default()
     })
     .expect("topology")
 }
@@ -92,11 +94,43 @@ fn masks_are_grouped_by_32_bits() {
 }
 
 #[test]
+fn masks_are_read_back_and_lists_are_no_masks() {
+    for (mask, list) in
+        [("3", "0-1"), ("00000001,00000001", "0,32"), ("f,00000000\n", "32-35"), ("ff", "0-7")]
+    {
+        assert_eq!(CpuSet::parse_mask(mask).expect(mask).to_string(), list);
+    }
+    for text in ["", "0-3", "0x3", "123456789", "1,,2", "g"] {
+        let fault = CpuSet::parse_mask(text).expect_err(text);
+        assert_eq!(fault.code, Code::CpuMask);
+    }
+}
+
+#[test]
+fn a_running_machine_is_looked_at() {
+    let plan = split(&cores(1), &machine(1, 4, 2)).expect("plan");
+    let around = |clock: &str, queues: usize, reserved: &str| Surroundings {
+        clocksource: Some(clock.to_owned()),
+        nic_queues: [("eth0".to_owned(), queues)].into(),
+        reserved: Some(set(reserved)),
+    };
+    assert_eq!(advise(&plan, &around("tsc", 2, "0,4")), []);
+    let codes: Vec<_> =
+        advise(&plan, &around("hpet", 3, "0")).into_iter().map(|warning| warning.code).collect();
+    assert_eq!(codes, [WarningCode::NicQueues, WarningCode::Clock, WarningCode::Reserved]);
+    let idle = split(&Tuning::default(), &machine(1, 4, 2)).expect("plan");
+    assert_eq!(advise(&idle, &around("hpet", 99, "0")), []);
+    for code in WarningCode::ALL {
+        assert_eq!(serde_json::to_value(code).expect("JSON"), code.name());
+    }
+}
+
+#[test]
 fn cores_come_with_all_their_threads_from_every_node() {
     let plan = split(&cores(1), &machine(2, 4, 2)).expect("plan");
     assert_eq!(plan.housekeeping.to_string(), "0,4,8,12");
     assert_eq!(plan.isolated.to_string(), "1-3,5-7,9-11,13-15");
-    assert_eq!(plan.warnings, [""; 0]);
+    assert_eq!(plan.warnings, []);
 }
 
 #[test]
@@ -112,7 +146,12 @@ fn a_list_is_taken_as_it_is() {
 fn nothing_isolated_by_default() {
     let machine = machine(1, 2, 1);
     let plan = split(&Tuning::default(), &machine).expect("plan");
-    let all = CpuPlan { housekeeping: machine.online.clone(), isolated: CpuSet::default(), warnings: vec![] };
+    let all = CpuPlan {
+        housekeeping: machine.online.clone(),
+        nodes: [(0, machine.online.clone())].into(),
+        last: 1,
+        ..CpuPlan::default()
+    };
     assert_eq!(plan, all);
     let idle = Tuning { isolation: Isolation::None, ..cpus("0") };
     assert_eq!(split(&idle, &machine).expect("plan").warnings.len(), 1);
@@ -124,13 +163,13 @@ fn impossible_splits_are_refused() {
     let neither = isolate(Housekeeping { cores_per_numa_node: None, cpus: None });
     let none = Tuning { isolation: Isolation::Static, ..Tuning::default() };
     let cases = [
-        (cpus("0"), Code::CpuIsolation, "threads of one core"),
-        (cpus("1,5"), Code::CpuIsolation, "boot CPU 0"),
-        (cpus("all"), Code::CpuIsolation, "nothing is left"),
-        (cpus("0-9"), Code::CpuList, "beyond the last"),
-        (cpus(" "), Code::CpuList, "names no CPU"),
-        (cores(0), Code::CpuIsolation, "at least one core"),
-        (cores(4), Code::CpuIsolation, "nothing is left"),
+        (cpus("0"), Code::CpuSiblings, "threads of one core"),
+        (cpus("1,5"), Code::CpuBoot, "boot CPU 0"),
+        (cpus("all"), Code::CpuEmpty, "nothing is left"),
+        (cpus("0-9"), Code::CpuAbsent, "not there"),
+        (cpus(" "), Code::CpuEmpty, "names no CPU"),
+        (cores(0), Code::CpuEmpty, "at least one core"),
+        (cores(4), Code::CpuEmpty, "nothing is left"),
         (both, Code::CpuIsolation, "not both"),
         (neither, Code::CpuIsolation, "needs either"),
         (none, Code::CpuIsolation, "needs `tuning.housekeeping`"),
@@ -148,24 +187,25 @@ fn absent_and_offline_cpus() {
         possible: "0-7\n".to_owned(),
         present: "0-3\n".to_owned(),
         online: "0-2\n".to_owned(),
-        siblings: BTreeMap::new(),
-        nodes: BTreeMap::new(),
+        ..TopologyTexts::default()
     })
     .expect("topology");
-    for (list, says) in [("0,4", "CPUs 4 are not there"), ("0,3", "CPUs 3 are offline")] {
+    for (list, code, says) in
+        [("0,4", Code::CpuAbsent, "CPUs 4 are not there"), ("0,3", Code::CpuOffline, "CPUs 3 are offline")]
+    {
         let fault = split(&cpus(list), &topology).expect_err(list);
-        assert_eq!(fault.code, Code::CpuList);
+        assert_eq!(fault.code, code);
         assert!(fault.message.contains(says), "{}", fault.message);
     }
     let plan = split(&cpus("0"), &topology).expect("plan");
     assert_eq!(plan.isolated.to_string(), "1-2");
-    assert!(plan.warnings[0].contains("CPUs 3 are offline"), "{:?}", plan.warnings);
+    assert!(plan.warnings[0].message.contains("CPUs 3 are offline"), "{:?}", plan.warnings);
 }
 
 #[test]
 fn a_numa_node_without_housekeeping_is_warned_about() {
     let plan = split(&cpus("0-1"), &machine(2, 2, 1)).expect("plan");
-    assert!(plan.warnings[0].contains("NUMA node 1 (CPUs 2-3)"), "{:?}", plan.warnings);
+    assert!(plan.warnings[0].message.contains("NUMA node 1 (CPUs 2-3)"), "{:?}", plan.warnings);
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! A machine's CPUs, from the texts of sysfs.
 
 use super::CpuSet;
-use crate::error::Fault;
+use crate::error::{Code, Fault};
 use std::collections::BTreeMap;
 
 /// The CPUs of a machine, from /sys/devices/system.
@@ -17,6 +17,10 @@ pub struct Topology {
     pub siblings: BTreeMap<u32, CpuSet>,
     /// NUMA node to its CPUs.
     pub nodes: BTreeMap<u32, CpuSet>,
+    /// Socket to its online CPUs.
+    pub packages: BTreeMap<u32, CpuSet>,
+    /// Kind of core to its CPUs, on machines that have several: `core` and `atom` of Intel's hybrids.
+    pub kinds: BTreeMap<String, CpuSet>,
 }
 
 /// The files that a [`Topology`] is made of, as read (Documentation/ABI/stable/sysfs-devices-system-cpu and -node).
@@ -32,6 +36,10 @@ pub struct TopologyTexts {
     pub siblings: BTreeMap<u32, String>,
     /// `node/nodeN/cpulist` by N; kernels without NUMA have none.
     pub nodes: BTreeMap<u32, String>,
+    /// `cpu/cpuN/topology/physical_package_id` by N.
+    pub packages: BTreeMap<u32, String>,
+    /// `/sys/devices/cpu_KIND/cpus` by KIND; only hybrid machines have them (kernel, arch/x86/events/intel/core.c).
+    pub kinds: BTreeMap<String, String>,
 }
 
 impl Topology {
@@ -52,7 +60,10 @@ impl Topology {
         }
         let nodes =
             texts.nodes.iter().map(|(node, text)| Ok((*node, list(text)?))).collect::<Result<_, Fault>>()?;
-        Ok(Self { present: list(&texts.present)?, possible, online, siblings, nodes })
+        let kinds = texts.kinds.iter().map(|(kind, text)| Ok((kind.clone(), list(text)?)));
+        let kinds = kinds.collect::<Result<_, Fault>>()?;
+        let packages = packages(&texts.packages, &online)?;
+        Ok(Self { present: list(&texts.present)?, possible, online, siblings, nodes, packages, kinds })
     }
 
     /// The largest possible CPU number: what `N` means, and how wide masks are.
@@ -87,4 +98,20 @@ impl Topology {
         groups.retain(|(_, cpus)| !cpus.is_empty());
         groups
     }
+}
+
+/// -1 is how the kernel says that it does not know.
+fn packages(texts: &BTreeMap<u32, String>, online: &CpuSet) -> Result<BTreeMap<u32, CpuSet>, Fault> {
+    let mut packages: BTreeMap<u32, CpuSet> = BTreeMap::new();
+    for (cpu, text) in texts.iter().filter(|(cpu, text)| online.contains(**cpu) && text.trim() != "-1") {
+        let package = text.trim().parse().map_err(|error: std::num::ParseIntError| {
+            Fault::caused(
+                Code::CpuList,
+                format!("physical_package_id of CPU {cpu}: `{}`", text.trim()),
+                error,
+            )
+        })?;
+        packages.entry(package).or_default().0.insert(*cpu);
+    }
+    Ok(packages)
 }

@@ -1,4 +1,4 @@
-use super::{Accel, Boot, Bus, Disk, Firmware, Forward, Machine, Nic, NicModel};
+use super::{Accel, Boot, Bus, CpuShape, Disk, Firmware, Forward, Machine, Nic, NicModel};
 use std::path::PathBuf;
 
 fn nic(link: bool) -> Nic {
@@ -29,6 +29,22 @@ fn tcg_has_no_cmpxchg16b() {
     assert!(!text.contains("pflash"), "{text}");
     let kvm = Machine { accel: Accel::Kvm, ..Machine::new(Firmware::Bios, Boot::Disk) };
     assert!(lines(&kvm).contains("\n-accel kvm\n-cpu host\n"));
+}
+
+#[test]
+fn nodes_are_sockets_with_their_part_of_the_memory() {
+    let shape = |nodes| Some(CpuShape { nodes, cores: 2, threads: 2 });
+    let machine = Machine { shape: shape(2), ..Machine::new(Firmware::Bios, Boot::Disk) };
+    let text = lines(&machine);
+    assert!(text.contains("\n-smp cpus=8,sockets=2,cores=2,threads=2\n"), "{text}");
+    assert!(
+        text.contains(
+            "\n-object memory-backend-ram,id=memory1,size=512M\n-numa node,nodeid=1,cpus=4-7,memdev=memory1"
+        ),
+        "{text}"
+    );
+    let machine = Machine { shape: shape(1), ..Machine::new(Firmware::Bios, Boot::Disk) };
+    assert!(!lines(&machine).contains("-numa"));
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub(super) fn absolute_path(text: &str) -> Checked {
 }
 
 /// Files below /etc that are made from other keys; a second source would make the node unreachable.
-const OWN_FILES: [(&str, &str); 17] = [
+const OWN_FILES: [(&str, &str); 19] = [
     ("/etc/hostname", "`metadata.name`"),
     ("/etc/machine-id", "the install"),
     ("/etc/passwd", "`users`"),
@@ -144,6 +144,8 @@ const OWN_FILES: [(&str, &str); 17] = [
     ("/etc/systemd/resolved.conf.d/10-tatara.conf", "`network`"),
     ("/etc/systemd/timesyncd.conf.d/10-tatara.conf", "`time.servers`"),
     ("/etc/systemd/system.conf.d/10-tatara.conf", "the release"),
+    ("/etc/systemd/system.conf.d/20-tatara-cpus.conf", "`tuning.housekeeping`"),
+    ("/etc/tatara/tuning.json", "`tuning`"),
     ("/etc/systemd/journald.conf.d/10-tatara.conf", "the release"),
 ];
 
