@@ -184,7 +184,8 @@ fn removing_somebody_moves_nobody_elses_number() {
     assert_eq!(accounts(&config), rest);
     config.users.reverse();
     let (mut turned, mut rest) = (accounts(&config), rest);
-    (turned.sort(), rest.sort());
+    turned.sort();
+    rest.sort();
     assert_eq!(turned, rest);
 }
 

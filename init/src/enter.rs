@@ -232,7 +232,9 @@ fn load_kernel(
 /// The last writes of this kernel.
 fn leave_state(m: &mut Machine, target: &Target) -> Result<(), Fault> {
     leave_network(m);
-    m.save_timeline(&StateMount::mount(&target.disk)?)?;
+    let state = StateMount::mount(&target.disk)?;
+    m.save_timeline(&state)?;
+    handover::keep_degraded(&state, &m.degraded)?;
     state_partition::unmount(&target.disk)
 }
 
@@ -243,6 +245,7 @@ fn mount_root(m: &mut Machine, target: &Target) -> Result<(StateMount, String), 
     let mut state = StateMount::mount(&target.disk)?;
     if m.line.kexeced {
         m.resume_timeline(&state)?;
+        m.degraded = handover::kept_degraded(&state);
     }
     boot::mount_root(&target.disk, target.slot, Path::new(SYSROOT), &mut state)?;
     Ok((state, format!("slot={}", target.slot)))

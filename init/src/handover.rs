@@ -6,9 +6,9 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use tatara_spec::Fault;
+use tatara_installer::{StateFile, StateMount};
 use tatara_spec::config::Handover;
-use tatara_spec::redact;
+use tatara_spec::{Code, Fault, redact};
 
 /// Below the root: why the kernel refused; there only when it did.
 const REFUSED: &str = "run/tatara/kexec-refused";
@@ -41,6 +41,32 @@ impl Kexec {
     }
 }
 
+/// On the state partition: what was not as configured before a kexec. The kernel that follows boots from the disk and knows nothing of it.
+const DEGRADED: &str = "lib/tatara/before-kexec-degraded.json";
+/// A few sentences.
+const DEGRADED_MAX_BYTES: u64 = 64 * 1024;
+
+/// Keeps for the next kernel what is not as configured about this boot; also that nothing is.
+///
+/// # Errors
+/// [`tatara_spec::Code::DiskWrite`].
+pub fn keep_degraded(mount: &StateMount, degraded: &[String]) -> Result<(), Fault> {
+    let bytes = serde_json::to_vec(&redact::all(degraded))
+        .map_err(|e| Fault::caused(Code::Internal, "what is degraded cannot be encoded", e))?;
+    mount.write(&StateFile::private(DEGRADED, bytes))
+}
+
+/// What the kernel before a kexec kept. What cannot be read is no reason not to boot, and is said.
+#[must_use]
+pub fn kept_degraded(mount: &StateMount) -> Vec<String> {
+    match mount.read(DEGRADED, DEGRADED_MAX_BYTES) {
+        Ok(None) => Vec::new(),
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| vec![format!("{DEGRADED} is damaged: {error}")]),
+        Err(fault) => vec![format!("{}: {}", fault.code, fault.chain())],
+    }
+}
+
 /// Keeps a refusal for as long as this kernel runs; gives it back in words. What cannot be kept is tried again, so it is no failure.
 pub fn refuse(root: &Path, fault: &Fault) -> String {
     let why = redact::urls(&format!("{}: {}", fault.code, fault.chain()));
@@ -63,7 +89,8 @@ pub fn refusal(root: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kexec, refusal, refuse};
+    use super::{DEGRADED, Kexec, keep_degraded, kept_degraded, refusal, refuse};
+    use tatara_installer::StateMount;
     use tatara_spec::config::Handover;
     use tatara_spec::{Code, Fault};
 
@@ -86,6 +113,19 @@ mod tests {
         let degraded = after.degraded(&["nohz_full=2-7".to_owned()]);
         assert_eq!(degraded[0], "the kernel runs without nohz_full=2-7");
         assert!(degraded[1].starts_with("E-KEXEC: the node's kernel could not be loaded: "), "{degraded:?}");
+    }
+
+    #[test]
+    fn what_is_degraded_is_known_behind_a_kexec() {
+        let root = tempfile::tempdir().unwrap();
+        let mount = StateMount::at(root.path().to_owned());
+        assert_eq!(kept_degraded(&mount), [""; 0]);
+        keep_degraded(&mount, &["no config from https://h/x?t=S3CRET".to_owned()]).unwrap();
+        assert_eq!(kept_degraded(&mount), ["no config from https://h/x?…"]);
+        keep_degraded(&mount, &[]).unwrap();
+        assert_eq!(kept_degraded(&mount), [""; 0], "the next boot is a good one");
+        std::fs::write(root.path().join(DEGRADED), "[").unwrap();
+        assert!(kept_degraded(&mount)[0].contains("damaged"));
     }
 
     #[test]
