@@ -195,8 +195,9 @@ fn text(status: &Status) -> String {
     for reason in &status.degraded {
         line("degraded", reason.clone());
     }
-    // The tuning's own list has these too.
-    for warning in status.warnings.iter().filter(|_| status.tuning.is_none()) {
+    // The list above has these too.
+    let shown = status.tuning.as_ref().is_some_and(|tuning| !tuning.isolated.is_empty());
+    for warning in status.warnings.iter().filter(|_| !shown) {
         line("warning", warning.clone());
     }
     for unit in &status.failed_units {
