@@ -1,6 +1,7 @@
 # make demo    a machine that installs itself by PXE under UEFI, in QEMU
 # make test    format, lints, licences, unit tests, and the boots in QEMU
 # make bench   beside what one would use instead; table and target/bench/result.json
+# make fuzz    hostile input for every parser, FUZZ_SECONDS (60) a target; table, exit status 1 on a crash
 # make lint    only the first three of `make test`
 # make setup   Debian packages and the musl target; every other target calls it
 
@@ -15,7 +16,7 @@ export TATARA_APPLIANCE_DIR := $(CARGO_TARGET_DIR)/$(MUSL)/appliance
 export TATARA_TOOL := $(CARGO_TARGET_DIR)/release/tatara
 DENY := $(TATARA_CACHE)/tools/bin/cargo-deny
 
-.PHONY: setup demo test bench lint appliance tool
+.PHONY: setup demo test bench fuzz lint appliance tool
 
 setup:
 	@scripts/setup
@@ -46,3 +47,6 @@ demo: appliance tool
 
 bench: appliance tool
 	cargo run --locked --release --quiet -p tatara-tests --bin bench -- $(CURDIR)/target/bench
+
+fuzz: setup
+	scripts/fuzz $(TARGETS)

@@ -15,7 +15,7 @@ use reqwest::{Response, Url};
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::Duration;
-use tatara_spec::{Code, Fault};
+use tatara_spec::{Code, Fault, shown};
 use tokio::runtime::Runtime;
 
 /// How many redirects are followed.
@@ -212,16 +212,17 @@ fn runtime() -> Result<Runtime, Fault> {
 
 /// Reads a URL and refuses what must not be fetched.
 fn parse(text: &str, authenticity: Authenticity) -> Result<Url, Fault> {
+    let shown = shown::url(text);
     let url =
-        Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{text}` is not a URL"), e))?;
+        Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{shown}` is not a URL"), e))?;
     match (url.scheme(), authenticity) {
         ("https", _) | ("http", Authenticity::Content) => Ok(url),
         ("http", Authenticity::Connection) => Err(Fault::new(
             Code::UrlBad,
-            format!("`{text}`: nothing would prove over http:// that this file is genuine"),
+            format!("`{shown}`: nothing would prove over http:// that this file is genuine"),
         )),
         (scheme, _) => {
-            Err(Fault::new(Code::UrlBad, format!("`{text}`: {scheme}: is not https:// or http://")))
+            Err(Fault::new(Code::UrlBad, format!("`{shown}`: {scheme}: is not https:// or http://")))
         }
     }
 }
@@ -231,7 +232,7 @@ fn redirects() -> Policy {
     Policy::custom(|attempt| {
         let secure = attempt.previous().first().is_none_or(|first| first.scheme() == "https");
         let message = if secure && attempt.url().scheme() != "https" {
-            format!("the server redirects to {}, which is not HTTPS", attempt.url())
+            format!("the server redirects to {}, which is not HTTPS", shown::url(attempt.url().as_str()))
         } else if attempt.previous().len() > MAX_REDIRECTS {
             format!("the server redirects more than {MAX_REDIRECTS} times")
         } else {

@@ -15,7 +15,7 @@ use tatara_spec::layout::state;
 use tatara_spec::plan::{Content, Desired, Disk};
 use tatara_spec::record::InstallRecord;
 use tatara_spec::release::Release;
-use tatara_spec::{Code, Fault};
+use tatara_spec::{Code, Fault, shown};
 
 /// A config is text that a person wrote; more than this is a mistake or an attack.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -108,7 +108,11 @@ pub(crate) fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), F
         match fetch_over(m, link, &template) {
             Ok(fetched) => {
                 m.report_url = fetched.config.report.as_ref().map(|report| report.url.clone());
-                let detail = format!("url={} serial={}", shown(&fetched.url), fetched.config.metadata.serial);
+                let detail = format!(
+                    "url={} serial={}",
+                    shown::url(fetched.url.as_str()),
+                    fetched.config.metadata.serial
+                );
                 return Ok((fetched, detail));
             }
             Err(fault) if is_final(fault.code) => return Err(fault),
@@ -135,14 +139,6 @@ fn tells_more(new: Code, old: Code) -> bool {
     reached(new) || !reached(old)
 }
 
-/// A URL for consoles: without its password.
-fn shown(url: &Url) -> Url {
-    let mut shown = url.clone();
-    // It can only fail where there is none.
-    let _ = shown.set_password(None);
-    shown
-}
-
 fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConfig, Fault> {
     let url = placeholders(&link).fill(template)?;
     if let Some(online) = &mut m.online {
@@ -156,13 +152,14 @@ fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConf
     if !m.keys.is_empty() {
         check_signature(&client, Signed::Config, &file, &bytes, &m.keys)?;
     }
-    let name = url.rsplit('/').next().unwrap_or("config").to_owned();
+    let name = shown::url(&url).rsplit('/').next().unwrap_or("config").to_owned();
     let config = parse(&name, &bytes)?;
     Ok(FetchedConfig { config, bytes, url: parse_url(&url)? })
 }
 
 fn parse_url(text: &str) -> Result<Url, Fault> {
-    Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{text}` is not a URL"), e))
+    Url::parse(text)
+        .map_err(|e| Fault::caused(Code::UrlBad, format!("`{}` is not a URL", shown::url(text)), e))
 }
 
 fn placeholders(link: &Link) -> Placeholders {
@@ -203,7 +200,11 @@ pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(
     let client = online.client()?;
     let reference = &config.install.release;
     let url = url.join(&reference.url).map_err(|e| {
-        Fault::caused(Code::UrlBad, format!("install.release.url `{}` is not a URL", reference.url), e)
+        Fault::caused(
+            Code::UrlBad,
+            format!("install.release.url `{}` is not a URL", shown::url(&reference.url)),
+            e,
+        )
     })?;
     // The config is genuine by now: a key that it names is the one that counts.
     let signers = reference.key.as_ref().map_or_else(|| m.keys.clone(), |key| vec![key.clone()]);

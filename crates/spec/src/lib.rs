@@ -9,6 +9,7 @@ pub mod layout;
 pub mod plan;
 pub mod record;
 pub mod release;
+pub mod shown;
 pub mod size;
 pub mod slot;
 pub mod step;

@@ -5,7 +5,7 @@ use reqwest::{StatusCode, Url};
 use rustls::CertificateError;
 use std::error::Error;
 use std::io;
-use tatara_spec::{Code, Fault};
+use tatara_spec::{Code, Fault, shown};
 
 /// What is being done to which URL; every fault of it starts with this.
 #[derive(Debug, Clone)]
@@ -23,9 +23,8 @@ struct Reason(String);
 
 impl Target {
     pub(super) fn new(action: &str, url: &Url) -> Self {
-        let mut shown = url.clone();
-        // A password in a URL must not reach a console. Setting it can only fail where there is none.
-        let _ = shown.set_password(None);
+        // A password or token in a URL must not reach a console.
+        let shown = shown::url(url.as_str());
         let port = url.port_or_known_default().unwrap_or_default();
         let server = format!("{}:{port}", url.host_str().unwrap_or_default());
         Self { message: format!("{action} ({shown})"), server }

@@ -10,6 +10,7 @@ pub use text::{join, split};
 use crate::error::{Code, Fault};
 use crate::plan::{Origin, Request};
 use crate::release::Digest;
+use crate::shown;
 use std::net::IpAddr;
 
 /// What the kernel command line says to us.
@@ -152,7 +153,10 @@ pub fn parse(text: &str) -> Result<CommandLine, Fault> {
             Some(own) => take_own(&mut line, own, value),
             None => network::take(&mut line.network, name, value),
         };
-        parsed.map_err(|why| Fault::new(Code::CmdlineBad, format!("kernel argument `{arg}`: {why}")))?;
+        parsed.map_err(|why| {
+            let shown = value.map_or_else(|| arg.clone(), |value| format!("{name}={}", shown::url(value)));
+            Fault::new(Code::CmdlineBad, format!("kernel argument `{shown}`: {why}"))
+        })?;
     }
     if let (Some(slot), true) = (line.request.slot, line.request.origin != Origin::Disk) {
         let why = format!(
@@ -254,7 +258,7 @@ impl Placeholders {
     /// # Errors
     /// [`Code::UrlBad`] when a placeholder is unknown (with the nearest known one) or this machine has no value for it.
     pub fn fill(&self, url: &str) -> Result<String, Fault> {
-        let bad = |why: String| Fault::new(Code::UrlBad, format!("URL `{url}`: {why}"));
+        let bad = |why: String| Fault::new(Code::UrlBad, format!("URL `{}`: {why}", shown::url(url)));
         let mut out = String::with_capacity(url.len());
         let mut rest = url;
         while let Some((before, after)) = rest.split_once("${") {
