@@ -227,7 +227,6 @@ fn the_command_line_hides_them() {
         "tatara.confg=https://user:hunter2@boot.example/c",
         "tatara.refresh=https://user:hunter2@boot.example",
         "tatara.boot=https://hunter2@boot.example",
-        "ip=https://hunter2@x?hunter2",
     ] {
         fault_hides(argument, &cmdline::parse(argument).unwrap_err());
     }
