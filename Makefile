@@ -2,6 +2,7 @@
 # make test    format, lints, licences, unit tests, and the boots in QEMU
 # make bench   beside what one would use instead; table and target/bench/result.json
 # make faults  the fault matrix, and its table in docs/faults.md
+# make fuzz    hostile input for every parser, FUZZ_SECONDS (60) a target; table, exit status 1 on a crash
 # make lint    only the first three of `make test`
 # make setup   Debian packages and the musl target; every other target calls it
 
@@ -19,7 +20,7 @@ TATARA_SEED ?= $(shell date +%s)
 export TATARA_SEED
 DENY := $(TATARA_CACHE)/tools/bin/cargo-deny
 
-.PHONY: setup demo test bench faults lint appliance tool
+.PHONY: setup demo test bench faults fuzz lint appliance tool
 
 setup:
 	@scripts/setup
@@ -57,3 +58,6 @@ demo: appliance tool
 
 bench: appliance tool
 	cargo run --locked --release --quiet -p tatara-tests --bin bench -- $(CURDIR)/target/bench
+
+fuzz: setup
+	scripts/fuzz $(TARGETS)

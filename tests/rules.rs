@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tatara-firstboot", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer"]),
     ("tatara-init", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer", "tatara-firstboot"]),
     ("tatara", &["tatara-spec", "tatara-disk", "tatara-installer"]),
+    ("tatara-fuzz", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-firstboot", "tatara-init"]),
     ("tatara-checker", &[]),
     ("tatara-tests", &["tatara", "tatara-spec"]),
 ];

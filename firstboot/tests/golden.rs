@@ -114,15 +114,66 @@ fn paths_are_below_etc_sorted_and_unique() {
     });
 }
 
+/// Mode, owner and group that a file of ours has; whoever renders a new secret has to say so here.
+fn expected(path: &str) -> (u32, u32, u32) {
+    match path {
+        // Passwords, though there are none: root and group shadow (Debian Policy 9.2.2).
+        "/etc/shadow" | "/etc/gshadow" => (0o640, 0, 42),
+        // sudo takes no file that others can write; its own are 0440 (sudoers(5)).
+        path if path.starts_with("/etc/sudoers.d/") => (0o440, 0, 0),
+        // machine-id(5).
+        "/etc/machine-id" => (0o444, 0, 0),
+        _ => (0o644, 0, 0),
+    }
+}
+
 #[test]
-fn secrets_are_not_for_everybody() {
+fn every_file_has_the_mode_and_owner_that_it_needs() {
+    let mut private = 0;
     each(|_, config| {
-        for file in rendered(config) {
-            if file.path.contains("shadow") || file.path.contains("sudoers") {
-                assert_eq!(file.mode & 0o007, 0, "{}", file.path);
-            }
+        for file in rendered(config).into_iter().filter(|file| matches!(file.content, Content::File(_))) {
+            let wanted = match config.files.iter().find(|entry| entry.path == file.path) {
+                Some(entry) => {
+                    (entry.mode.as_deref().map_or(0o644, |mode| u32::from_str_radix(mode, 8).unwrap()), 0, 0)
+                }
+                None => expected(&file.path),
+            };
+            assert_eq!((file.mode, file.uid, file.gid), wanted, "{}: mode {:o}", file.path, file.mode);
+            assert_eq!(file.mode & 0o022, 0, "{} can be written by others", file.path);
         }
     });
+    each_file_of("users", |file| private += usize::from(file.mode == 0o600));
+    assert!(private > 0, "a file of `files` is private");
+}
+
+fn each_file_of(name: &str, mut check: impl FnMut(&Rendered)) {
+    let text = fs::read_to_string(golden().join(name).join("config.yaml")).unwrap();
+    rendered(&config(&text)).iter().for_each(&mut check);
+}
+
+#[test]
+fn sshd_takes_keys_of_the_config_only() {
+    for name in ["minimal", "users"] {
+        let mut seen = 0;
+        each_file_of(name, |file| {
+            if let ("/etc/ssh/sshd_config.d/10-tatara.conf", Content::File(bytes)) =
+                (file.path.as_str(), &file.content)
+            {
+                let text = String::from_utf8_lossy(bytes);
+                for line in [
+                    "AuthenticationMethods publickey",
+                    "PasswordAuthentication no",
+                    "KbdInteractiveAuthentication no",
+                    "PermitRootLogin no",
+                    "AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u",
+                ] {
+                    assert!(text.lines().any(|found| found == line), "{line}");
+                }
+                seen += 1;
+            }
+        });
+        assert_eq!(seen, 1);
+    }
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Clock {
         dns: &Servers,
         deadline: Duration,
     ) -> Result<f64, Fault> {
-        let measured = block_on(measure(servers, dns, deadline, self.floor))?;
+        let measured = ask_servers(servers, dns, deadline, self.floor)?;
         if measured.offset_s.abs() > GOOD_ENOUGH.as_secs_f64() {
             set(moved(SystemTime::now(), measured.offset_s))?;
         }
@@ -145,6 +145,19 @@ impl std::fmt::Display for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", rfc3339(SystemTime::now()), self.source)
     }
+}
+
+/// Asks all servers at once; the first answer that is not before `floor`. The clock stays as it is.
+///
+/// # Errors
+/// [`Code::Clock`] with what each server did.
+pub fn ask_servers(
+    servers: &[String],
+    dns: &Servers,
+    deadline: Duration,
+    floor: SystemTime,
+) -> Result<Measurement, Fault> {
+    block_on(measure(servers, dns, deadline, floor))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {

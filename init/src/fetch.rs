@@ -212,7 +212,7 @@ fn runtime() -> Result<Runtime, Fault> {
 
 /// Reads a URL and refuses what must not be fetched.
 fn parse(text: &str, authenticity: Authenticity) -> Result<Url, Fault> {
-    let shown = redact::urls(text);
+    let shown = redact::url(text);
     let url =
         Url::parse(text).map_err(|e| Fault::caused(Code::UrlBad, format!("`{shown}` is not a URL"), e))?;
     match (url.scheme(), authenticity) {
@@ -232,7 +232,7 @@ fn redirects() -> Policy {
     Policy::custom(|attempt| {
         let secure = attempt.previous().first().is_none_or(|first| first.scheme() == "https");
         let message = if secure && attempt.url().scheme() != "https" {
-            format!("the server redirects to {}, which is not HTTPS", redact::urls(attempt.url().as_str()))
+            format!("the server redirects to {}, which is not HTTPS", redact::url(attempt.url().as_str()))
         } else if attempt.previous().len() > MAX_REDIRECTS {
             format!("the server redirects more than {MAX_REDIRECTS} times")
         } else {

@@ -6,7 +6,7 @@
 
 mod assign;
 mod device;
-mod dhcp;
+pub mod dhcp;
 mod engine;
 mod netlink;
 mod shared;

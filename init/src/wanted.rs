@@ -110,7 +110,7 @@ pub(crate) fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), F
                 m.report_url = fetched.config.report.as_ref().map(|report| report.url.clone());
                 let detail = format!(
                     "url={} serial={}",
-                    redact::urls(fetched.url.as_str()),
+                    redact::url(fetched.url.as_str()),
                     fetched.config.metadata.serial
                 );
                 return Ok((fetched, detail));
@@ -152,7 +152,7 @@ fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConf
     if !m.keys.is_empty() {
         check_signature(&client, Signed::Config, &file, &bytes, &m.keys)?;
     }
-    let name = url.rsplit('/').next().unwrap_or("config").to_owned();
+    let name = redact::url(&url).rsplit('/').next().unwrap_or("config").to_owned();
     let config = parse(&name, &bytes)?;
     Ok(FetchedConfig { config, bytes, url: parse_url(&url)? })
 }
@@ -168,8 +168,8 @@ fn with_clock(m: &Machine, fault: Fault) -> Fault {
 }
 
 fn parse_url(text: &str) -> Result<Url, Fault> {
-    let not_one = |e| Fault::caused(Code::UrlBad, format!("`{}` is not a URL", redact::urls(text)), e);
-    Url::parse(text).map_err(not_one)
+    Url::parse(text)
+        .map_err(|e| Fault::caused(Code::UrlBad, format!("`{}` is not a URL", redact::url(text)), e))
 }
 
 fn placeholders(link: &Link) -> Placeholders {
@@ -210,8 +210,11 @@ pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(
     let client = online.client()?;
     let reference = &config.install.release;
     let url = url.join(&reference.url).map_err(|e| {
-        let shown = redact::urls(&reference.url);
-        Fault::caused(Code::UrlBad, format!("install.release.url `{shown}` is not a URL"), e)
+        Fault::caused(
+            Code::UrlBad,
+            format!("install.release.url `{}` is not a URL", redact::url(&reference.url)),
+            e,
+        )
     })?;
     // The config is genuine by now: a key that it names is the one that counts.
     let signers = reference.key.as_ref().map_or_else(|| m.keys.clone(), |key| vec![key.clone()]);

@@ -131,8 +131,22 @@ fn the_fault_of_a_booting_machine_has_the_lines_of_config_check() {
 fn thousands_of_faults_are_cut_off() {
     let mut text = fixture("good", "minimal.yaml");
     text.extend_from_slice(b"users:\n");
-    text.extend(b"  - name: ROOT\n".repeat(5000));
+    text.extend(b"  - name: ROOT\n".repeat(1000));
     assert_eq!(refused(&text).len(), 100);
+}
+
+#[test]
+fn long_lists_and_mappings_are_refused() {
+    let list = "users:\n".to_owned() + &"  - name: u\n".repeat(1001);
+    let mapping: String = (0..1001).map(|n| format!("key{n}: x\n")).collect();
+    for (more, says) in
+        [(list, "more than 1000 items in one list"), (mapping, "more than 1000 keys in one mapping")]
+    {
+        let mut text = fixture("good", "minimal.yaml");
+        text.extend(more.into_bytes());
+        let messages: Vec<String> = refused(&text).into_iter().map(|diagnostic| diagnostic.message).collect();
+        assert!(messages.iter().any(|message| message == says), "{messages:?}");
+    }
 }
 
 #[test]

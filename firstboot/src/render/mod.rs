@@ -104,8 +104,10 @@ pub fn render(input: &Input<'_>) -> Result<Vec<Rendered>, Fault> {
     rendered.extend(tuning::render(config, input.cpu)?);
     rendered.extend(slices::render(input.cpu));
     rendered.extend(systemd::render(input.cpu));
+    let mut made: std::collections::BTreeSet<String> =
+        rendered.iter().map(|file| file.path.clone()).collect();
     for file in files::render(&config.files)? {
-        if rendered.iter().any(|other| other.path == file.path) {
+        if !made.insert(file.path.clone()) {
             return Err(fault(format!(
                 "files: {} is made from the rest of the config; choose another path (a drop-in with a later name)",
                 file.path
@@ -146,7 +148,9 @@ fn fault(message: String) -> Fault {
 /// The config's validation is stricter; this is what keeps a value from becoming a directive when it is not.
 fn one_line<'a>(key: &str, value: &'a str) -> Result<&'a str, Fault> {
     if value.is_empty() || value.chars().any(char::is_control) {
-        return Err(fault(format!("{key}: {value:?} must be one line of text without control characters")));
+        // Fetched lists of keys may have lines of any length.
+        let shown: String = value.chars().take(64).collect();
+        return Err(fault(format!("{key}: {shown:?} must be one line of text without control characters")));
     }
     Ok(value)
 }

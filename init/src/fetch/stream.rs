@@ -169,12 +169,13 @@ impl Transfer {
             let known = skip.min(block.len() as u64);
             skip -= known;
             block.advance(usize::try_from(known).unwrap_or(block.len()));
-            self.received += block.len() as u64;
-            if self.received > self.size {
+            // What is too much was not received: the next attempt goes on from where the file still was the file.
+            if block.len() as u64 > self.size - self.received {
                 return Err(self
                     .target
                     .reason(Code::HttpBody, format!("it is larger than {} bytes", self.size)));
             }
+            self.received += block.len() as u64;
             if !self.queue.push(block) || self.received == self.size {
                 return Ok(());
             }

@@ -237,6 +237,27 @@ fn sizes_and_ranges_that_do_not_fit_are_refused() {
     assert_eq!(codes, [Code::HttpBody; 2]);
 }
 
+/// Once an answer was too long, nothing of its end may count as received, or no later answer would do.
+#[test]
+fn a_server_that_sent_too_much_once_is_forgiven() {
+    let (body, codes) = stream(9, |n, head, to| match n {
+        0 => {
+            let _ = to
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                .and_then(|()| to.write_all(&[content(), b"more"].concat()));
+        }
+        _ => {
+            let all = content();
+            let start = start_of(head).unwrap_or_default();
+            assert!(start <= all.len(), "{head}");
+            let range = format!("content-range: bytes {start}-{}/{}", all.len() - 1, all.len());
+            respond(to, "206 Partial Content", &[&range], &all[start..]);
+        }
+    });
+    assert!(body.unwrap() == content());
+    assert!(codes.len() <= 1, "{codes:?}");
+}
+
 #[test]
 fn a_stalled_stream_is_resumed() {
     let (failed, wait) = std::sync::mpsc::channel();

@@ -18,19 +18,24 @@ const CONFIRM: Duration = Duration::from_secs(7);
 
 /// What a server gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Lease {
+pub struct Lease {
+    /// Addresses with prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Default gateways, in order of preference.
     pub gateways: Vec<IpAddr>,
     /// Other routes: prefix and gateway; an unspecified gateway means on the link.
     pub routes: Vec<((IpAddr, u8), IpAddr)>,
+    /// DNS servers.
     pub dns: Vec<IpAddr>,
-    /// Addresses or names.
+    /// NTP servers: addresses or names.
     pub ntp: Vec<String>,
+    /// DHCP option 12: anybody's text.
     pub hostname: Option<String>,
+    /// DHCP option 15: anybody's text.
     pub domain: Option<String>,
+    /// In bytes.
     pub mtu: Option<u32>,
-    /// For messages.
+    /// Who gave it, for messages.
     pub server: Option<IpAddr>,
     /// How long it is good for, in seconds.
     pub seconds: u32,
@@ -167,7 +172,9 @@ fn ips(addresses: Option<&Vec<Ipv4Addr>>) -> Vec<IpAddr> {
     addresses.into_iter().flatten().copied().map(IpAddr::V4).collect()
 }
 
-fn lease4(lease: &DhcpV4Lease) -> Lease {
+/// What a DHCPv4 server gave, as we use it.
+#[must_use]
+pub fn lease4(lease: &DhcpV4Lease) -> Lease {
     let mut gateways = ips(lease.gateways.as_ref());
     let mut routes = Vec::new();
     if let Some(classless) = &lease.classless_routes {
@@ -203,7 +210,9 @@ fn trimmed(text: String) -> String {
 /// The code of DNS servers in DHCPv6, RFC 3646 section 3.
 const OPTION6_DNS_SERVERS: u16 = 23;
 
-fn lease6(lease: &DhcpV6Lease) -> Lease {
+/// What a DHCPv6 server gave, as we use it.
+#[must_use]
+pub fn lease6(lease: &DhcpV6Lease) -> Lease {
     let dns = lease
         .get_option_raw(OPTION6_DNS_SERVERS)
         .into_iter()

@@ -1,6 +1,6 @@
 //! Partition tables, and where their partitions are.
 
-use super::{Area, Kind, Signature, u16_at, u32_at};
+use super::{Area, Kind, Signature, text, u16_at, u32_at};
 use crate::gpt::table;
 use std::io::{self, Read, Seek};
 
@@ -29,7 +29,7 @@ pub(super) fn tables<D: Read + Seek>(
         }
     }
     if let (Some(first), Some(table)) = (found.first_mut(), gpt(area, sector_bytes)?) {
-        let labels: Vec<_> = table.partitions.iter().map(|entry| entry.label.as_str()).collect();
+        let labels: Vec<_> = table.partitions.iter().map(|entry| text(entry.label.as_bytes())).collect();
         first.detail = format!("partitions: {}", labels.join(", "));
     }
     let types: Vec<_> =

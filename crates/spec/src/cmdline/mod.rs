@@ -155,7 +155,7 @@ pub fn parse(text: &str) -> Result<CommandLine, Fault> {
             None => network::take(&mut line.network, name, value),
         };
         parsed.map_err(|why| {
-            let shown = redact::urls(&arg);
+            let shown = value.map_or_else(|| arg.clone(), |value| format!("{name}={}", redact::url(value)));
             Fault::new(Code::CmdlineBad, format!("kernel argument `{shown}`: {why}"))
         })?;
     }
@@ -259,7 +259,7 @@ impl Placeholders {
     /// # Errors
     /// [`Code::UrlBad`] when a placeholder is unknown (with the nearest known one) or this machine has no value for it.
     pub fn fill(&self, url: &str) -> Result<String, Fault> {
-        let bad = |why: String| Fault::new(Code::UrlBad, format!("URL `{}`: {why}", redact::urls(url)));
+        let bad = |why: String| Fault::new(Code::UrlBad, format!("URL `{}`: {why}", redact::url(url)));
         let mut out = String::with_capacity(url.len());
         let mut rest = url;
         while let Some((before, after)) = rest.split_once("${") {

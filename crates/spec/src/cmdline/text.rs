@@ -1,6 +1,7 @@
 //! Text work of the command line: words, quotes, percent-encoding, the nearest name.
 
 use crate::error::{Code, Fault};
+use crate::redact;
 
 /// Longest command line that x86 kernels take, in bytes without the final NUL (`COMMAND_LINE_SIZE`,
 /// `arch/x86/include/asm/setup.h`); what is beyond is cut off silently.
@@ -69,6 +70,7 @@ pub(super) fn percent_encoded(value: &str) -> String {
 
 /// Says that a name is unknown, and which known one is nearest, or all of them when none is near.
 pub(super) fn unknown(what: &str, prefix: &str, found: &str, known: &[&str]) -> String {
+    let found = &redact::url(found);
     let near = known.iter().map(|name| (strsim::damerau_levenshtein(found, name), name)).min();
     match near {
         Some((distance, name)) if distance <= 2.max(name.len() / 3) => {

@@ -14,8 +14,10 @@ pub(super) fn check(config: &NodeConfig, root: &Node, problems: &mut Vec<Problem
     checker.duplicates(config);
     checker.user_ids(config);
     checker.tuning(config);
+    let names: Vec<&str> =
+        config.network.interfaces.iter().map(|interface| interface.name.as_str()).collect();
     for (index, interface) in config.network.interfaces.iter().enumerate() {
-        checker.interface(config, interface, &format!("network.interfaces.{index}"));
+        checker.interface(&names, interface, &format!("network.interfaces.{index}"));
     }
 }
 
@@ -144,8 +146,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn interface(&mut self, config: &NodeConfig, interface: &Interface, path: &str) {
-        let names: Vec<&str> = config.network.interfaces.iter().map(|other| other.name.as_str()).collect();
+    fn interface(&mut self, names: &[&str], interface: &Interface, path: &str) {
         if interface.vlan.is_some() && interface.bond.is_some() {
             self.problem(
                 path,
@@ -163,10 +164,10 @@ impl Checker<'_, '_> {
             );
         }
         if let Some(vlan) = &interface.vlan {
-            self.below(interface, &vlan.parent, &names, &format!("{path}.vlan.parent"));
+            self.below(interface, &vlan.parent, names, &format!("{path}.vlan.parent"));
         }
         for (index, member) in interface.bond.iter().flat_map(|bond| &bond.members).enumerate() {
-            self.below(interface, member, &names, &format!("{path}.bond.members.{index}"));
+            self.below(interface, member, names, &format!("{path}.bond.members.{index}"));
         }
         for (index, gateway) in interface.gateways.iter().enumerate() {
             self.gateway(interface, *gateway, &format!("{path}.gateways.{index}"));

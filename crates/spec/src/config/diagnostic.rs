@@ -1,6 +1,7 @@
 //! What is wrong with a config, and where.
 
 use crate::error::{Code, Fault};
+use crate::redact;
 use std::fmt;
 
 /// A place in a text: line and column, both from 1; columns count characters.
@@ -58,7 +59,7 @@ impl Diagnostic {
             file: file.to_owned(),
             line: problem.at.line,
             column: problem.at.column,
-            message: problem.message,
+            message: cut(problem.message),
             code: problem.code,
         }
     }
@@ -67,6 +68,16 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+/// Longest message, in characters: a hint may repeat a value, and a value may be the whole file.
+const MESSAGE_MAX_CHARS: usize = 500;
+
+fn cut(message: String) -> String {
+    match message.char_indices().nth(MESSAGE_MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
     }
 }
 
@@ -90,12 +101,13 @@ pub(super) fn quote(value: &str) -> String {
     if holds_secret(value) {
         return "(not shown: it holds a secret)".to_owned();
     }
-    let mut text: String = value
+    let shown = if value.contains("://") { redact::url(value) } else { value.to_owned() };
+    let mut text: String = shown
         .chars()
         .take(QUOTE_MAX_CHARS)
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect();
-    if value.chars().nth(QUOTE_MAX_CHARS).is_some() {
+    if shown.chars().nth(QUOTE_MAX_CHARS).is_some() {
         text.push('…');
     }
     format!("`{text}`")

@@ -70,6 +70,10 @@ impl Node {
 /// Deepest nesting; a NodeConfig needs six levels.
 const DEPTH_MAX: usize = 32;
 
+/// Most items of one list and entries of one mapping; a large cluster's node has some dozens. What compares each with each stays
+/// a matter of milliseconds.
+const ITEMS_MAX: usize = 1000;
+
 /// Reads one YAML document.
 ///
 /// Problems that do not hide the rest of the text are pushed to `problems`; the others end the reading.
@@ -146,6 +150,7 @@ impl<'t> Reader<'t, '_> {
             if event == Event::SequenceEnd {
                 return Ok(items);
             }
+            refuse_more(items.len(), "items in one list", &span)?;
             items.push(self.node(&event, &span, depth + 1)?);
         }
     }
@@ -153,11 +158,12 @@ impl<'t> Reader<'t, '_> {
     fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut lines: HashMap<String, usize> = HashMap::new();
-        loop {
+        for count in 0.. {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
                 return Ok(entries);
             }
+            refuse_more(count, "keys in one mapping", &span)?;
             let key = self.node(&event, &span, depth + 1)?;
             let (event, span) = self.next()?;
             let mut value = self.node(&event, &span, depth + 1)?;
@@ -176,6 +182,7 @@ impl<'t> Reader<'t, '_> {
             }
             entries.push(Entry { key, at, value });
         }
+        Ok(entries)
     }
 
     /// The text of a key, or `None` after a report.
@@ -213,6 +220,13 @@ impl<'t> Reader<'t, '_> {
             self.problems.push(Problem::syntax(at, "tags (`!name`) are not allowed"));
         }
     }
+}
+
+fn refuse_more(count: usize, of: &str, span: &Span) -> Result<(), Problem> {
+    if count < ITEMS_MAX {
+        return Ok(());
+    }
+    Err(Problem::syntax(position(&span.start), format!("more than {ITEMS_MAX} {of}")))
 }
 
 /// The parser counts columns from 0.

@@ -172,13 +172,18 @@ fn read_disk(dir: &Path, name: &str, dev: &Path) -> Result<Option<BlockDevice>> 
         rotational: sysfs::flag(dir, "queue/rotational"),
         removable: sysfs::flag(dir, "removable"),
         read_only: sysfs::flag(dir, "ro"),
-        model: sysfs::text(dir, "device/model").or_else(|| sysfs::text(dir, "device/name")),
-        serial: serial(dir),
-        wwid: sysfs::text(dir, "wwid").or_else(|| sysfs::text(dir, "device/wwid")),
+        model: sysfs::text(dir, "device/model").or_else(|| sysfs::text(dir, "device/name")).map(printable),
+        serial: serial(dir).map(printable),
+        wwid: sysfs::text(dir, "wwid").or_else(|| sysfs::text(dir, "device/wwid")).map(printable),
         transport: Transport::of(name, &device_path),
         partitions,
         holders,
     }))
+}
+
+/// A name that a device gives itself, as one line: with a line feed in its model a USB stick could write lines of our console.
+fn printable(name: String) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// The kernel writes a slash in a name as an exclamation mark (`cciss!c0d0`; drivers/base/core.c, device_get_devnode).

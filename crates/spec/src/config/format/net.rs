@@ -2,6 +2,7 @@
 
 use super::{Checked, expect};
 use crate::config::diagnostic::{alternatives, did_you_mean};
+use crate::redact;
 use std::net::IpAddr;
 use url::Url;
 
@@ -166,7 +167,9 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
 
 pub(super) fn https_url(text: &str) -> Checked {
     let hint = match text.strip_prefix("http://") {
-        Some(rest) if is_url(text, &["http"]) => format!("; did you mean `https://{rest}`?"),
+        Some(rest) if is_url(text, &["http"]) => {
+            format!("; did you mean `https://{}`?", redact::url(rest))
+        }
         _ => String::new(),
     };
     expect(is_url(text, &["https"]), &format!("an https:// URL without user name and password{hint}"))
