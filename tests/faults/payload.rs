@@ -15,8 +15,8 @@ fn cut_off(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
-    // In the last frame of an image: the others are on the disk by then.
+/// One bit, in the last frame of an image: the others are on the disk when it is found.
+pub(crate) fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
     let place = bytes.len() - bytes.len() / 8;
     bytes[place] ^= 1;
     bytes
