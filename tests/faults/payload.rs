@@ -15,8 +15,8 @@ fn cut_off(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
-    // In the last frame of an image: the others are on the disk by then.
+/// One bit, in the last frame of an image: the others are on the disk when it is found.
+pub(crate) fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
     let place = bytes.len() - bytes.len() / 8;
     bytes[place] ^= 1;
     bytes
@@ -46,14 +46,14 @@ fn truncated() {
     mended(trial, |server| server.replace(ROOT, cut_off), ROOT, Code::PayloadShort, ROOT);
 }
 
-/// What unpacks is not what the manifest says that it unpacks to.
+/// The last frame is not the one that the manifest names; the first is on the disk by then.
 #[test]
 fn wrong_digest_in_the_manifest() {
     let trial = Trial::new("payload", "a digest in the manifest is wrong, then mended", direct());
     let spoil = |server: &Server| {
         remake(server, |release| {
             let image = release.artifacts.get_mut(ROOT).and_then(|root| root.image.as_mut());
-            image.and_then(|image| image.frames.last_mut()).expect("a frame").raw.0[0] ^= 1;
+            image.and_then(|image| image.frames.last_mut()).expect("a frame").packed.0[0] ^= 1;
         });
     };
     mended(trial, spoil, "release.json", Code::PayloadDigest, ROOT);

@@ -18,15 +18,15 @@ fn shown_at_the_next_boot() {
     installs(&first);
     drop(first);
     server.other_release();
-    server.replace("root.erofs.zst", |bytes| bytes[..bytes.len() - 100_000].to_vec());
+    server.replace("root.erofs.zst", crate::payload::flipped);
     let guest = trial.start(&server);
-    trial.refused(&guest, Code::PayloadShort, "root.erofs.zst");
+    trial.refused(&guest, Code::PayloadDigest, "root.erofs.zst");
     assert!(guest.never(BEFORE), "there was none before:\n{}", guest.tail());
     drop(guest);
     let alone = Guest::start(&trial.setup.again(Start::Disk), None);
     let line = alone.expect(BEFORE, SOON);
-    assert!(line.contains(Code::PayloadShort.name()) && line.contains("step=payload"), "{line}");
-    alone.printed(Code::PayloadShort.hint(), SOON);
+    assert!(line.contains(Code::PayloadDigest.name()) && line.contains("step=payload"), "{line}");
+    alone.printed(Code::PayloadDigest.hint(), SOON);
     assert_eq!(alone.findings(SOON)["boots"], 2, "the node as it was");
     trial.ends(alone, Disks::Irrelevant);
 }
@@ -36,14 +36,14 @@ fn shown_at_the_next_boot() {
 fn shown_after_half_an_install() {
     let mut trial = Trial::new("record", "an install fails half-way, then a restart", direct());
     let server = served(&trial.setup, &good().text());
-    server.replace("root.erofs.zst", |bytes| bytes[..bytes.len() - 100_000].to_vec());
+    server.replace("root.erofs.zst", crate::payload::flipped);
     let guest = trial.start(&server);
-    trial.refused(&guest, Code::PayloadShort, "root.erofs.zst");
+    trial.refused(&guest, Code::PayloadDigest, "root.erofs.zst");
     drop(guest);
     server.restore("root.erofs.zst");
     let again = trial.start(&server);
     let line = again.expect(BEFORE, SOON);
-    assert!(line.contains(Code::PayloadShort.name()), "{line}");
+    assert!(line.contains(Code::PayloadDigest.name()), "{line}");
     installs(&again);
     trial.ends(again, Disks::Installed);
 }
