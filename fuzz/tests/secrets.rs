@@ -65,6 +65,7 @@ fn fault_hides(what: &str, fault: &Fault) {
         hint: fault.code.hint().to_owned(),
         unix_time: 0,
         attempt: 1,
+        shown: false,
     };
     hidden(what, &serde_json::to_string(&record).unwrap());
 }
@@ -187,6 +188,8 @@ fn rendering_hides_them() {
     let cpu = CpuPlan {
         housekeeping: CpuSet::parse("0-7", 7).unwrap(),
         isolated: CpuSet::default(),
+        nodes: BTreeMap::new(),
+        last: 7,
         warnings: Vec::new(),
     };
     let (base, keys) = (BaseFiles::default(), BTreeMap::new());
