@@ -4,6 +4,7 @@
 
 use crate::{boots, direct, good, installs, served};
 use std::sync::LazyLock;
+use support::config::NodeYaml;
 use support::guest::{Guest, Setup, Start};
 use support::medium::{Cache, Log, logged};
 use support::seed::{mixed, seed, some};
@@ -28,9 +29,18 @@ static RECORDING: LazyLock<Log> = LazyLock::new(|| {
 });
 
 /// Started again after a cut: installs if there was anything left to do, and boots; then once more, from its disk alone.
-fn recovers(setup: &Setup, server: &Server, alone: bool) {
+fn recovers(setup: &Setup, server: &Server, cache: Cache, alone: bool) {
     let guest = Guest::start(setup, Some(server));
+    let allowed = NodeYaml { wipe: "foreign", ..good() };
+    // Half a table of which everything else is lost may be anybody's: it is refused, with a hint, until the operator allows it. A disk
+    // that keeps what it says that it has kept never looks so.
+    if matches!(cache, Cache::Lies(..))
+        && !guest.reaches("step=plan state=ok", &["code=E-DISK-FOREIGN"], SOON)
+    {
+        server.publish(&setup.mac(), &allowed.text());
+    }
     boots(&guest);
+    server.publish(&setup.mac(), &good().text());
     drop(guest);
     if alone {
         boots(&Guest::start(&setup.again(Start::Disk), None));
@@ -58,7 +68,7 @@ fn after_bytes(done: &'static str, part: u64) {
         let cache = cache(point / PARTS);
         println!("the power goes after {bytes} of {} bytes; the cache: {cache:?}", log.bytes());
         log.replay(bytes, cache, &trial.setup.disk_paths()[0]);
-        recovers(&trial.setup, &server, *point == chosen[0]);
+        recovers(&trial.setup, &server, cache, *point == chosen[0]);
     }
     trial.keeps(Disks::Installed);
 }
@@ -93,7 +103,7 @@ fn at_lines(done: &'static str, salt: u64, lines: &[&str]) {
         guest.expect(line, SOON);
         drop(guest);
     }
-    recovers(&trial.setup, &server, true);
+    recovers(&trial.setup, &server, Cache::None, true);
     trial.keeps(Disks::Installed);
 }
 

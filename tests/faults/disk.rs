@@ -135,7 +135,7 @@ fn esp_full_at_an_upgrade() {
 fn fill_esp(disk: &Path) {
     let start = esp_start(disk);
     let junk = tempfile::NamedTempFile::new().expect("a file");
-    junk.as_file().set_len(450 * MIB).expect("its size");
+    junk.as_file().set_len(470 * MIB).expect("its size");
     let image = format!("{}@@{start}", disk.display());
     let copied = Command::new("mcopy").args(["-i", &image]).arg(junk.path()).arg("::junk").output();
     let copied = copied.expect("mcopy");
