@@ -109,6 +109,11 @@ impl Supervisor {
         loop {
             self.wait(Some(&worker), None);
             worker.forward(&self.reporter);
+            // Before children are looked for: the signal of one that ends after the look would be taken, and nothing would wake us again.
+            if let Some(signal) = self.asked() {
+                worker.kill();
+                return Happened::Asked(signal);
+            }
             while let Some((pid, end)) = self.reap() {
                 if pid == worker.pid() {
                     worker.forward(&self.reporter);
@@ -117,10 +122,6 @@ impl Supervisor {
                         None => Happened::Failed(worker.died(end)),
                     };
                 }
-            }
-            if let Some(signal) = self.asked() {
-                worker.kill();
-                return Happened::Asked(signal);
             }
         }
     }
