@@ -109,11 +109,9 @@ impl Supervisor {
         loop {
             self.wait(Some(&worker), None);
             worker.forward(&self.reporter);
-            // Before children are looked for: the signal of one that ends after the look would be taken, and nothing would wake us again.
-            if let Some(signal) = self.asked() {
-                worker.kill();
-                return Happened::Asked(signal);
-            }
+            // Before the children are looked at: a child that ends afterwards makes its signal pending anew, so that the next wait is
+            // short. The other way round its signal could be taken here, its end be missed, and nothing would ever wake PID 1.
+            let wish = self.asked();
             while let Some((pid, end)) = self.reap() {
                 if pid == worker.pid() {
                     worker.forward(&self.reporter);
@@ -122,6 +120,10 @@ impl Supervisor {
                         None => Happened::Failed(worker.died(end)),
                     };
                 }
+            }
+            if let Some(wish) = wish {
+                worker.kill();
+                return Happened::Asked(wish);
             }
         }
     }
