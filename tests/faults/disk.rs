@@ -108,7 +108,7 @@ fn esp_too_small_for_the_release() {
         release.artifacts.get_mut("initramfs.zst").expect("an initramfs").bytes = 300 * MIB;
     });
     let guest = trial.start(&server);
-    trial.refused(&guest, Code::EspFull, "do not fit the EFI system partition");
+    trial.refused(&guest, Code::ReleaseBad, "a slot has room for");
     trial.ends(guest, Disks::Untouched);
 }
 
