@@ -1,7 +1,7 @@
 //! The fuzz targets: every text and packet that somebody else decides about, and what must hold whatever it is.
 //!
 //! A target is a plain function that panics when something does not hold, so that the fuzzer (`make fuzz`) and the replay of its
-//! corpus in the tests (`tests/replay.rs`) run the same code. docs/adr/0005-fuzzing.md says how and why.
+//! corpus in the tests (`tests/replay.rs`) run the same code. docs/adr/0006-fuzzing.md says how and why.
 
 #![allow(
     clippy::expect_used,
