@@ -4,6 +4,7 @@ pub mod config;
 pub mod console;
 pub mod dhcp;
 pub mod guest;
+mod hands;
 pub mod lan;
 mod machine;
 pub mod medium;
