@@ -15,8 +15,11 @@ struct Loop(String);
 
 impl Loop {
     fn attach(file: &Path) -> Result<Self> {
-        let output =
-            Command::new("losetup").args(["--find", "--show"]).arg(file).output().context("losetup")?;
+        let output = Command::new("losetup")
+            .args(["--find", "--show", "--partscan"])
+            .arg(file)
+            .output()
+            .context("losetup")?;
         anyhow::ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
         Ok(Self(String::from_utf8_lossy(&output.stdout).trim().to_owned()))
     }
