@@ -19,13 +19,13 @@ pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     let mut machine = Machine::new(setup.firmware, boot(setup, server));
     machine.memory_mib = setup.memory_mib;
     machine.shape = setup.shape;
-    if setup.free_slot {
-        // q35's own bus takes no card while the machine runs.
-        machine.extra =
-            ["-device", &format!("pcie-root-port,id={FREE_SLOT},chassis=1")].map(str::to_owned).into();
-    }
     machine.no_reboot = true;
     machine.extra.clone_from(&setup.qemu_args);
+    if setup.free_slot {
+        // q35's own bus takes no card while the machine runs.
+        let port = ["-device", &format!("pcie-root-port,id={FREE_SLOT},chassis=1")];
+        machine.extra.extend(port.map(str::to_owned));
+    }
     machine.disks = disks(setup);
     machine.nics = nics(setup);
     machine.rtc.clone_from(&setup.rtc);
