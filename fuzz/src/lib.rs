@@ -18,6 +18,7 @@ mod net;
 mod sectors;
 mod text;
 
+use std::path::{Path, PathBuf};
 use tatara_spec::Fault;
 
 /// One thing that hostile bytes are thrown at.
@@ -51,6 +52,17 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dns", run: net::dns, input_bytes: 1024 },
     Target { name: "sntp", run: net::sntp, input_bytes: 128 },
 ];
+
+/// The inputs of a target's corpus below the working directory, by name.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn inputs(target: &str) -> std::io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(Path::new("corpus").join(target))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
 
 /// The target of this name.
 #[must_use]

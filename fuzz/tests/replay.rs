@@ -1,60 +1,30 @@
-//! Every input of the corpora, through the same functions as the fuzzer, without one.
+//! Every input of the corpora, through the same functions as the fuzzer, without one; and the shape of the corpora.
 
 #![allow(clippy::expect_used, reason = "helpers of tests, too, end the test")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-use tatara_fuzz::TARGETS;
+use tatara_fuzz::{TARGETS, inputs};
 
 /// A corpus stays small: it is read by people, too.
 const INPUTS_MAX: usize = 80;
 const INPUT_BYTES_MAX: u64 = 8 * 1024;
 
-/// No input takes longer, not even unoptimised on a slow machine; in the fuzzer the limit is libFuzzer's `-timeout`.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Runs [`replay`] in a network of its own, as scripts/fuzz runs the fuzzer.
+/// In a network of its own, as scripts/fuzz runs the fuzzer.
 #[test]
 fn what_the_fuzzer_found_once_stays_found() {
-    let own = std::env::current_exe().expect("this program");
-    let arguments = ["--exact", "replay", "--ignored", "--nocapture"];
-    let done = Command::new("../scripts/own-network")
-        .arg(own)
-        .args(arguments)
-        .output()
-        .expect("scripts/own-network");
+    let mut replay = Command::new("../scripts/own-network");
+    let done = replay.arg(env!("CARGO_BIN_EXE_replay")).output().expect("scripts/own-network");
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
-    assert!(said.contains("1 passed"), "{said}");
-}
-
-#[test]
-#[ignore = "called by the test above, in a network of its own"]
-fn replay() {
-    for target in TARGETS {
-        for path in inputs(target.name) {
-            // Shown when the target panics.
-            println!("{}", path.display());
-            let begun = Instant::now();
-            (target.run)(&fs::read(&path).expect("an input"));
-            assert!(begun.elapsed() < PATIENCE, "{} took {:?}", path.display(), begun.elapsed());
-        }
-    }
-}
-
-fn inputs(target: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(Path::new("corpus").join(target)).expect("a corpus");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an input").path()).collect();
-    paths.sort();
-    paths
+    let every: usize = TARGETS.iter().map(|target| inputs(target.name).expect("a corpus").len()).sum();
+    assert_eq!(said.lines().count(), every, "{said}");
 }
 
 #[test]
 fn every_target_has_a_small_corpus() {
     for target in TARGETS {
-        let inputs = inputs(target.name);
+        let inputs = inputs(target.name).expect("a corpus");
         assert!((3..=INPUTS_MAX).contains(&inputs.len()), "{} inputs for {}", inputs.len(), target.name);
         for path in inputs {
             let bytes = fs::metadata(&path).expect("an input").len();

@@ -1,5 +1,6 @@
 //! Failures are shown on every console that there is, whatever the command line says of others.
 
+use crate::site::{Site, start};
 use crate::{direct, good, refused, served};
 use support::guest::{Firmware, Setup, Start};
 use support::trial::{Disks, SOON, Trial};
@@ -35,14 +36,18 @@ fn one_that_no_driver_knows() {
 /// Without a word of it the kernel takes VGA; then nothing is on the serial port, and the screen has it all.
 #[test]
 fn none_named() {
-    let setup = direct().disk_gib(2).consoles(&[]);
+    let site = Site::new();
+    let report = format!("panic=10 tatara.report={}", site.url("/report"));
+    let setup = site.machine_on(&direct().disk_gib(2), &[], &report);
     let mut trial = Trial::new("console", "no console= at all: the screen", setup);
-    let server = served(&trial.setup, &good().text());
-    let guest = trial.start(&server);
-    guest.shows("step=find-disk state=ok", SOON);
-    guest.shows(Code::DiskSmall.name(), SOON);
-    guest.shows(Code::DiskSmall.hint(), SOON);
-    guest.shows("try again in", SOON);
+    let guest = start(&trial);
+    // With the second failure the first has been said to its end.
+    site.web.asked("/report", 2, SOON);
+    let screen = guest.vga_text();
+    let failure = ["step=find-disk state=ok", Code::DiskSmall.name(), Code::DiskSmall.hint(), "try again in"];
+    for text in failure {
+        assert!(screen.contains(text), "`{text}` is not on the VGA console:\n{screen}");
+    }
     trial.saw(Code::DiskSmall);
     trial.ends(guest, Disks::Untouched);
 }

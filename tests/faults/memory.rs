@@ -56,17 +56,3 @@ fn too_little_to_unpack() {
     guest.ended(SOON);
     trial.ends(guest, Disks::Untouched);
 }
-
-/// For finding the bounds anew: `TATARA_MEMORY=256,192 cargo test … --ignored memory::what_happens_with`.
-#[test]
-#[ignore = "prints what happens with the sizes in TATARA_MEMORY"]
-fn what_happens_with() {
-    for size in std::env::var("TATARA_MEMORY").expect("TATARA_MEMORY").split(',') {
-        let setup = direct().memory_mib(size.parse().expect("MiB"));
-        let server = served(&setup, &good().text());
-        let guest = support::guest::Guest::start(&setup, Some(&server));
-        let failures = ["state=fail", "Kernel panic", "out of memory", "Out of memory"];
-        let ok = guest.reaches("checker: {", &failures, SOON);
-        println!("{size} MiB: {}\n{}", if ok { "installs" } else { "fails" }, guest.console().tail(6));
-    }
-}

@@ -54,12 +54,15 @@ impl Site {
 
     /// The machine, with these kernel arguments beside those that point it here.
     pub(crate) fn machine(&self, setup: &Setup, args: &str) -> Setup {
+        self.machine_on(setup, &["tty0", "ttyS0"], &format!("panic=10 {args}"))
+    }
+
+    /// The same with these consoles, and no argument of its own.
+    pub(crate) fn machine_on(&self, setup: &Setup, consoles: &[&str], args: &str) -> Setup {
         let release = release::small();
-        let append = format!(
-            "console=tty0 console=ttyS0 panic=10 tatara.config={} tatara.ca={} {args}",
-            self.url(CONFIG),
-            self.web.pki.pin()
-        );
+        let consoles: String = consoles.iter().map(|name| format!("console={name} ")).collect();
+        let append =
+            format!("{consoles}tatara.config={} tatara.ca={} {args}", self.url(CONFIG), self.web.pki.pin());
         let (kernel, initramfs) = (release.join("vmlinuz"), release.join("initramfs.zst"));
         setup.again(Start::Given).given(&kernel, &initramfs, append.trim_end())
     }

@@ -2,7 +2,6 @@
 
 use crate::guest::Guest;
 use crate::screen::Screen;
-use std::time::{Duration, Instant};
 use tatara::vm::Qmp;
 
 impl Guest {
@@ -60,24 +59,6 @@ impl Guest {
         let file = self.setup.scratch().join("screen.ppm");
         self.monitor("screendump", &serde_json::json!({"filename": file})).expect("the screen");
         Screen::from_ppm(&std::fs::read(&file).expect("the screen"))
-    }
-
-    /// Waits until the VGA console shows `needle`, for what is printed nowhere else.
-    ///
-    /// # Panics
-    /// When it does not by the deadline.
-    pub fn shows(&self, needle: &str, within: Duration) {
-        /// How often it is looked at: memory tells nobody that it has changed.
-        const POLL: Duration = Duration::from_millis(250);
-        let deadline = Instant::now() + within;
-        loop {
-            let screen = self.vga_text();
-            if screen.contains(needle) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "`{needle}` is not on the VGA console:\n{screen}");
-            std::thread::sleep(POLL);
-        }
     }
 
     /// Plugs a virtio network card with this MAC address into the free slot.

@@ -8,12 +8,13 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// What is sent has been read by the machine after this.
-const ARRIVAL: Duration = Duration::from_millis(500);
+/// A reset throws away what the host's kernel has not sent yet: at most this many bytes, before the kernel rounds it up (socket(7),
+/// SO_SNDBUF).
+const UNSENT_MAX_BYTES: usize = 1;
 
 /// What becomes of one connection before a request is read.
 #[derive(Clone)]
@@ -76,6 +77,9 @@ struct State {
     greetings: Mutex<VecDeque<Greeting>>,
     answers: Mutex<Vec<(String, VecDeque<Answer>)>>,
     log: Mutex<Vec<Request>>,
+    /// A request came, or the server is to end.
+    changed: Condvar,
+    ending: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,6 +101,8 @@ impl Web {
             greetings: Mutex::default(),
             answers: Mutex::default(),
             log: Mutex::default(),
+            changed: Condvar::new(),
+            ending: AtomicBool::new(false),
         });
         let mut web =
             Self { address: listener.local_addr().expect("its address"), state, running: None, pki };
@@ -157,6 +163,20 @@ impl Web {
         lock(&self.state.log).clone()
     }
 
+    /// Waits until so many requests for paths that end so have come.
+    ///
+    /// # Panics
+    /// When they have not by the deadline.
+    pub fn asked(&self, path: &str, times: usize, within: Duration) {
+        let deadline = Instant::now() + within;
+        let mut log = lock(&self.state.log);
+        while log.iter().filter(|request| request.path.ends_with(path)).count() < times {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{path} was not asked for {times} times: {log:?}");
+            log = self.state.changed.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     fn run(&mut self, listener: TcpListener) {
         let (state, stop) = (Arc::clone(&self.state), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
@@ -176,6 +196,8 @@ impl Web {
 
 impl Drop for Web {
     fn drop(&mut self) {
+        self.state.ending.store(true, Ordering::SeqCst);
+        self.state.changed.notify_all();
         if self.running.is_some() {
             self.shut();
         }
@@ -190,12 +212,15 @@ impl State {
             Some(Greeting::Tls11) => return tls11(stream),
             None => Arc::clone(&lock(&self.usual)),
         };
+        // What is written goes out at once, so that no reset overtakes it.
+        stream.set_nodelay(true)?;
         let socket = stream.try_clone()?;
         let connection = ServerConnection::new(tls).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         let request = read(&mut stream)?;
         let answer = self.next_answer(&request.path);
         lock(&self.log).push(request.clone());
+        self.changed.notify_all();
         self.answer(&mut stream, &socket, &request, answer)?;
         stream.conn.send_close_notify();
         stream.flush()
@@ -238,12 +263,11 @@ impl State {
         write!(to, "{head}connection: close\r\n\r\n")?;
         let rest = &file[from..];
         match answer {
-            Answer::Drips(wait) => drip(to, rest, wait),
+            Answer::Drips(wait) => self.drip(to, rest, wait),
             Answer::Resets(_) => {
+                rustix::net::sockopt::set_socket_send_buffer_size(socket, UNSENT_MAX_BYTES)?;
                 to.write_all(&rest[..rest.len() / 2])?;
                 to.flush()?;
-                // A reset overtakes what was sent before it, so that has to arrive.
-                std::thread::sleep(ARRIVAL);
                 // With this a close is a reset (socket(7), SO_LINGER).
                 rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
                 Err(io::ErrorKind::ConnectionReset.into())
@@ -251,15 +275,21 @@ impl State {
             _ => to.write_all(rest),
         }
     }
-}
 
-fn drip(to: &mut impl Write, bytes: &[u8], wait: Duration) -> io::Result<()> {
-    for byte in bytes {
-        to.write_all(&[*byte])?;
-        to.flush()?;
-        std::thread::sleep(wait);
+    /// A byte, then nothing for this long, and so on until the client or the server ends.
+    fn drip(&self, to: &mut impl Write, bytes: &[u8], wait: Duration) -> io::Result<()> {
+        for byte in bytes {
+            to.write_all(&[*byte])?;
+            to.flush()?;
+            let going_on = |_: &mut _| !self.ending.load(Ordering::SeqCst);
+            let log = lock(&self.log);
+            drop(self.changed.wait_timeout_while(log, wait, going_on));
+            if self.ending.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn respond(to: &mut impl Write, status: &str, headers: &[String], body: &[u8]) -> io::Result<()> {
