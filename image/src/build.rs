@@ -70,9 +70,10 @@ pub fn run(options: &Options) -> Result<Release> {
     progress.step("manifest", |_| release::finish(&out, &release, &signer))?;
     staging.publish()?;
     progress.note(&format!(
-        "release {} of {} is in {}, made in {:.1} s, signed by {}",
+        "release {} of {}, dated {}, is in {}, made in {:.1} s, signed by {}",
         release.id,
         release.kernel_version,
+        release.built(),
         options.output.display(),
         progress.total().as_secs_f64(),
         signer.public()

@@ -1,6 +1,7 @@
 //! What the steps of a boot share: consoles, command line, drivers, the network once it is up.
 
 use crate::network::Online;
+use crate::rehearsal;
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;
@@ -280,6 +281,7 @@ impl Progress for Machine {
     fn begin(&self, step: Step) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
         self.reporter.begin(step);
+        rehearsal::panic_at(step, &self.line.panics);
     }
 
     fn ok(&self, step: Step, detail: &str) {

@@ -6,6 +6,7 @@ mod failure;
 mod install;
 mod machine;
 mod network;
+mod rehearsal;
 mod wanted;
 
 use std::path::Path;

@@ -225,6 +225,7 @@ pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(
         check_signature(&client, Signed::Release, &file, &text, &signers)?;
     }
     let manifest = Release::parse(&text)?;
+    manifest.check_age(reference.not_before.as_deref())?;
     let keys = fetch_keys(&client, &config)?;
     let detail = format!("id={} kernel={}", manifest.id, manifest.kernel_version);
     Ok((Wanted { config, bytes, keys, release: Some(FetchedRelease { manifest, url }) }, detail))

@@ -174,6 +174,25 @@ fn signature_of_another_release() {
     unsigned("the signature of another release by the right key", &key, other, "release.json");
 }
 
+/// Signed rightly once upon a time; then its successor is published.
+#[test]
+fn older_than_allowed() {
+    let key = Key::generate();
+    let mut trial = Trial::new("payload", "a signed release that is older than allowed", direct());
+    let release = format!("release.json, key: {}, notBefore: \"2025-01-01T00:00:00Z\"}}", key.public());
+    let server = served(&trial.setup, &good().text().replace("release.json}", &release));
+    let sign = |server: &Server| publish(server, &key.sign(&server.www().join("release/release.json")));
+    remake(&server, |release| release.build_epoch = 1_700_000_000);
+    sign(&server);
+    let guest = trial.start(&server);
+    trial.refused(&guest, Code::ReleaseOld, "is dated 2023-11-14T22:13:20Z");
+    trial.untouched();
+    server.restore("release.json");
+    sign(&server);
+    installs(&guest);
+    trial.ends(guest, Disks::RefusedThenInstalled);
+}
+
 /// The other way round, so that the rows above cannot be right for a wrong reason.
 #[test]
 fn signed_as_asked() {

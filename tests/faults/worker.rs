@@ -2,7 +2,9 @@
 //! first began.
 
 use crate::{boots, direct, good, served};
+use support::guest::Guest;
 use support::seed::some;
+use support::server::Server;
 use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
 
@@ -50,4 +52,64 @@ fn killed_when_it_enters_the_node() {
     let lines =
         ["step=record state=begin", "step=record state=ok", "step=root state=ok", "step=render state=ok"];
     killed("the worker is killed at four steps into the node", 23, &lines);
+}
+
+/// One machine, whose worker panics once at the begin of each of these steps.
+fn panicked(trial: &Trial, server: &Server, steps: &[&str]) -> Guest {
+    let guest = trial.start(server);
+    for step in steps {
+        guest.expect(&format!("step={step} state=begin"), SOON);
+        let text = guest.expect("step=worker state=fail", SOON);
+        let says = format!("tatara.panic={step} asks for this");
+        assert!(text.contains(Code::Panic.name()) && text.contains(&says), "{text}");
+        guest.expect("the worker is started again in", SOON);
+    }
+    guest
+}
+
+/// It then installs and boots, in one kernel.
+fn panics(done: &'static str, argument: &'static str) {
+    let mut trial = Trial::new("worker", done, direct().kernel_arg(argument));
+    let server = served(&trial.setup, &good().text());
+    let steps: Vec<&str> = argument.trim_start_matches("tatara.panic=").split(',').collect();
+    let guest = panicked(&trial, &server, &steps);
+    boots(&guest);
+    assert_eq!(guest.kernels(), 1, "PID 1 did not survive:\n{}", guest.tail());
+    trial.saw(Code::Panic);
+    trial.ends(guest, Disks::Installed);
+}
+
+#[test]
+fn panics_before_the_config() {
+    panics("a panic in each step before the config", "tatara.panic=drivers,find-disk,network,clock");
+}
+
+#[test]
+fn panics_before_the_last_writes() {
+    panics(
+        "a panic in each step from the config to the payload",
+        "tatara.panic=config,release,plan,partition,payload",
+    );
+}
+
+#[test]
+fn panics_before_the_node() {
+    panics(
+        "a panic in each step from the read-back into the node",
+        "tatara.panic=verify,boot-loader,record,root,render,switch-root",
+    );
+}
+
+/// With a config that needs arguments of its own; the kernel that is started by kexec is asked for no panic.
+#[test]
+fn panics_before_kexec() {
+    let setup = direct().kernel_arg("tatara.panic=kexec");
+    let mut trial = Trial::new("worker", "a panic in the step that starts the node's kernel", setup);
+    let config = good().with("tuning: {kernelArguments: [audit=0]}\n");
+    let server = served(&trial.setup, &config.text());
+    let guest = panicked(&trial, &server, &["kexec"]);
+    boots(&guest);
+    assert_eq!(guest.kernels(), 2, "one kernel that installs, one kexec:\n{}", guest.tail());
+    trial.saw(Code::Panic);
+    trial.ends(guest, Disks::Installed);
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 pub struct Key {
     path: PathBuf,
     // Removed with the value, unless the key is to be kept.
-    _dir: Option<tempfile::TempDir>,
+    own_dir: Option<tempfile::TempDir>,
 }
 
 /// What a login came to.
@@ -31,6 +31,10 @@ impl From<Output> for Login {
     }
 }
 
+/// One connection for all commands of a user: an emulated machine takes seconds for each new one. It ends by itself with the machine,
+/// or when it has not been used for this many seconds.
+const SHARED: [&str; 2] = ["ControlMaster=auto", "ControlPersist=60"];
+
 impl Key {
     /// Makes an Ed25519 key pair.
     ///
@@ -41,7 +45,7 @@ impl Key {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("key");
         make(&path);
-        Self { path, _dir: Some(dir) }
+        Self { path, own_dir: Some(dir) }
     }
 
     /// The key pair in a directory, made when it is not there.
@@ -54,7 +58,7 @@ impl Key {
         if !path.exists() {
             make(&path);
         }
-        Self { path, _dir: None }
+        Self { path, own_dir: None }
     }
 
     /// The public key as in authorized_keys(5).
@@ -72,7 +76,13 @@ impl Key {
     /// When ssh cannot be run.
     #[must_use]
     pub fn login(&self, user: &str, port: u16, command: &str) -> Login {
-        ssh(user, port, &["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"], Some(&self.path), command)
+        let mut options = ["IdentitiesOnly=yes", "BatchMode=yes"].map(str::to_owned).to_vec();
+        if let Some(dir) = &self.own_dir {
+            options.extend(SHARED.map(str::to_owned));
+            options.push(format!("ControlPath={}/%C", dir.path().display()));
+        }
+        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option.as_str()]).collect();
+        ssh(user, port, &options, Some(&self.path), command)
     }
 }
 

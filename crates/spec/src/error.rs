@@ -64,6 +64,7 @@ codes! {
     ConfigSerial "E-CONFIG-SERIAL" "The config is older than the one this node accepted last." "Raise `metadata.serial`; a lower one is refused so that an old config cannot be replayed.";
     ReleaseBad "E-RELEASE" "The release manifest is not usable." "Check `install.release.url`, and that release.json was made by `tatara image build`.";
     ReleaseSignature "E-RELEASE-SIGNATURE" "The release's signature is missing or wrong." "Publish release.json.sig beside release.json, made with the key that `install.release.key` or `tatara.key=` names.";
+    ReleaseOld "E-RELEASE-OLD" "The release is older than the config allows." "Publish a newer release at `install.release.url`, or lower `install.release.notBefore` if the older one is wanted.";
     PayloadDigest "E-PAYLOAD-DIGEST" "A file of the release is not the one that its manifest names." "Upload the release again, all files of one build; a proxy or a bad disk on the server can change bytes too.";
     PayloadShort "E-PAYLOAD-SHORT" "A file of the release ended too early." "Check its size on the server against release.json.";
     DiskNone "E-DISK-NONE" "No disk matches `install.disk`." "Compare the selector with the disks in the message; a missing disk may lack its driver, or be the USB stick booted from.";

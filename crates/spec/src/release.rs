@@ -9,6 +9,7 @@ use crate::error::{Code, Fault};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// `apiVersion` of the manifests that this version reads and writes.
 pub const API_VERSION: &str = "tatara.dev/v1alpha1";
@@ -18,6 +19,9 @@ pub const KIND: &str = "Release";
 
 /// Largest manifest that is read, in bytes. A root of 3 GiB in frames of 4 MiB has 768 of them, about 200 bytes each.
 pub const MANIFEST_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// The last second that RFC 3339 can write: 9999-12-31T23:59:59Z.
+const LAST_EPOCH: u64 = 253_402_300_799;
 
 /// Names of the artifacts in a release; they are file names beside `release.json`.
 pub mod artifact {
@@ -102,6 +106,28 @@ pub struct Frame {
 }
 
 impl Release {
+    /// Refuses a release that is dated before the moment that the config names, if it names one.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseOld`] with both moments; [`Code::ConfigInvalid`] for a text that is no moment.
+    pub fn check_age(&self, not_before: Option<&str>) -> Result<(), Fault> {
+        let Some(text) = not_before else { return Ok(()) };
+        let allowed = humantime::parse_rfc3339(text)
+            .map_err(|error| Fault::caused(Code::ConfigInvalid, "install.release.notBefore", error))?;
+        let built = self.built();
+        if *built.get_ref() >= allowed {
+            return Ok(());
+        }
+        let message = format!("release {} is dated {built}; install.release.notBefore is {text}", self.id);
+        Err(Fault::new(Code::ReleaseOld, message))
+    }
+
+    /// The date of every file in it, RFC 3339 when shown.
+    #[must_use]
+    pub fn built(&self) -> humantime::Rfc3339Timestamp {
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(self.build_epoch.min(LAST_EPOCH)))
+    }
+
     /// Parses and checks a manifest: after this its sizes and names can be relied on. The signature is checked before, on
     /// the bytes.
     ///

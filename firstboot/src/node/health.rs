@@ -4,11 +4,11 @@
 //! that `multi-user.target` requires, directly or by others (`Requires=`, `Requisite=`, `BindsTo=`, and with them the mounts of
 //! `RequiresMountsFor=`). A mount or service that the config or a person added may fail without the release being bad.
 
-use super::systemd::Properties;
+use super::systemd::{Properties, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What [`findings`] looks at, for systemctl(1).
-pub(super) const PROPERTIES: &str = "Id,ActiveState,Requires,Requisite,BindsTo";
+/// What [`findings`] needs to know of every unit once one has failed, for systemctl(1).
+pub(super) const PROPERTIES: &str = "Id,Requires,Requisite,BindsTo";
 
 /// The state of a node that has booted.
 const GOAL: &str = "multi-user.target";
@@ -30,20 +30,20 @@ const TOLERATED: [&str; 6] = [
 
 /// Findings, one sentence each; empty when the slot may be blessed.
 ///
-/// `units` are all loaded units with [`PROPERTIES`].
-pub(super) fn findings(units: &[Properties]) -> Vec<String> {
-    let named: BTreeMap<&str, &Properties> =
-        units.iter().filter_map(|unit| Some((unit.get("Id")?.as_str(), unit))).collect();
-    let state = |name: &str| {
-        named.get(name).and_then(|unit| unit.get("ActiveState")).map_or("missing", String::as_str)
-    };
+/// `units` are all loaded units, `requirements` the same with [`PROPERTIES`].
+pub(super) fn findings(units: &[Unit], requirements: &[Properties]) -> Vec<String> {
+    let states: BTreeMap<&str, &str> =
+        units.iter().map(|unit| (unit.name.as_str(), unit.state.as_str())).collect();
+    let state = |name: &str| states.get(name).copied().unwrap_or("missing");
     let mut findings: Vec<String> = REQUIRED
         .iter()
         .filter(|name| state(name) != "active")
         .map(|name| format!("{name} is {}, not active", state(name)))
         .collect();
-    let needed = required_by(GOAL, &named);
-    for name in named.keys().filter(|name| state(name) == "failed" && !REQUIRED.contains(name)) {
+    let requirements: BTreeMap<&str, &Properties> =
+        requirements.iter().filter_map(|unit| Some((unit.get("Id")?.as_str(), unit))).collect();
+    let needed = required_by(GOAL, &requirements);
+    for name in states.keys().filter(|name| state(name) == "failed" && !REQUIRED.contains(name)) {
         let ours = name.starts_with("systemd-") || name.starts_with("tatara-");
         if needed.contains(name) {
             findings.push(format!("{name} failed, and {GOAL} requires it"));
@@ -68,7 +68,7 @@ fn required_by<'a>(goal: &'a str, units: &BTreeMap<&str, &'a Properties>) -> BTr
 #[cfg(test)]
 mod tests {
     use super::findings;
-    use crate::node::systemd::parse;
+    use crate::node::systemd::{Unit, parse};
 
     const GOOD: &str = "Id=multi-user.target\nActiveState=active\nRequires=basic.target\n\n\
          Id=ssh.service\nActiveState=active\n\nId=systemd-networkd.service\nActiveState=active\n\n\
@@ -76,8 +76,17 @@ mod tests {
          Id=basic.target\nActiveState=active\nRequires=missing.target sysinit.target\n\n\
          Id=sysinit.target\nActiveState=active\nBindsTo=var.mount\n\n";
 
+    fn all(text: &str) -> Vec<String> {
+        let units = parse(text);
+        let listed: Vec<Unit> = units
+            .iter()
+            .map(|unit| Unit { name: unit["Id"].clone(), state: unit["ActiveState"].clone() })
+            .collect();
+        findings(&listed, &units)
+    }
+
     fn node(more: &str) -> Vec<String> {
-        findings(&parse(&format!("{GOOD}{more}")))
+        all(&format!("{GOOD}{more}"))
     }
 
     #[test]
@@ -110,13 +119,13 @@ mod tests {
 
     #[test]
     fn a_boot_that_has_not_come_so_far_is_not_blessed() {
-        let found = findings(&parse(&GOOD.replacen("ActiveState=active", "ActiveState=inactive", 1)));
+        let found = all(&GOOD.replacen("ActiveState=active", "ActiveState=inactive", 1));
         assert_eq!(found, ["multi-user.target is inactive, not active"]);
     }
 
     #[test]
     fn what_must_run_and_does_not_is_named() {
-        let found = findings(&parse("Id=ssh.service\nActiveState=activating"));
+        let found = all("Id=ssh.service\nActiveState=activating");
         assert_eq!(found[0], "multi-user.target is missing, not active");
         assert_eq!(found[1], "ssh.service is activating, not active");
     }

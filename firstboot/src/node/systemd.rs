@@ -1,5 +1,6 @@
 //! What systemd says, by systemctl(1). Running it and understanding it are apart.
 
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::process::Command;
 use tatara_spec::{Code, Fault};
@@ -12,17 +13,37 @@ pub(super) fn manager() -> Result<Properties, Fault> {
     Ok(parse(&systemctl(&["show"])?).into_iter().next().unwrap_or_default())
 }
 
-/// Properties of every loaded unit that matches the pattern.
-pub(super) fn units(pattern: &str, properties: &str) -> Result<Vec<Properties>, Fault> {
-    Ok(parse(&systemctl(&["show", "--all", "--property", properties, pattern])?))
+/// A unit that systemd has loaded, as `systemctl list-units --output=json` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Unit {
+    /// Its name.
+    #[serde(rename = "unit")]
+    pub(super) name: String,
+    /// `active`, `failed`, …
+    #[serde(rename = "active")]
+    pub(super) state: String,
+}
+
+/// Every loaded unit. One question to systemd, where `systemctl show` has one for each unit and takes seconds.
+pub(super) fn loaded() -> Result<Vec<Unit>, Fault> {
+    parse_list(&systemctl(&["list-units", "--all", "--output=json"])?)
+}
+
+fn parse_list(json: &str) -> Result<Vec<Unit>, Fault> {
+    serde_json::from_str(json)
+        .map_err(|error| Fault::caused(Code::Sys, "understand systemctl list-units", error))
+}
+
+/// Properties of these units; a pattern stands for all that match it.
+pub(super) fn units(names: &[&str], properties: &str) -> Result<Vec<Properties>, Fault> {
+    let show = ["show", "--all", "--property", properties, "--"];
+    Ok(parse(&systemctl(&[&show, names].concat())?))
 }
 
 /// Names of the failed units, sorted.
 pub(super) fn failed() -> Result<Vec<String>, Fault> {
-    let units = units("*", "Id,ActiveState")?;
-    let failed =
-        units.into_iter().filter(|unit| unit.get("ActiveState").is_some_and(|state| state == "failed"));
-    let mut names = failed.filter_map(|mut unit| unit.remove("Id")).collect::<Vec<_>>();
+    let failed = loaded()?.into_iter().filter(|unit| unit.state == "failed");
+    let mut names = failed.map(|unit| unit.name).collect::<Vec<_>>();
     names.sort();
     names.dedup();
     Ok(names)
@@ -60,7 +81,16 @@ pub(super) fn seconds(unit: &Properties, property: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, seconds};
+    use super::{Unit, parse, parse_list, seconds};
+
+    /// As Debian 13's systemd 257 prints it.
+    #[test]
+    fn a_list_has_names_and_states() {
+        let json = r#"[{"unit":"ssh.service","load":"loaded","active":"failed","sub":"failed","description":"OpenBSD Secure Shell server"}]"#;
+        let unit = Unit { name: "ssh.service".into(), state: "failed".into() };
+        assert_eq!(parse_list(json).unwrap(), [unit]);
+        assert!(parse_list("0 loaded units listed.").is_err());
+    }
 
     #[test]
     fn units_are_separated_by_empty_lines() {

@@ -1,6 +1,6 @@
 //! `tatara-node timeline`: where the time of a boot went.
 
-use super::systemd::{Properties, manager, seconds, units};
+use super::systemd::{Properties, loaded, manager, seconds, units};
 use super::{Format, Node, bless, history, print, print_json, read_json, svg, table, write_atomically};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,7 +84,19 @@ pub(super) fn extend(timeline: &mut Timeline, steps: Vec<StepTime>) {
 pub(super) fn of_systemd() -> Result<Vec<StepTime>, Fault> {
     const TIMES: &str =
         "Id,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic";
-    Ok(steps_of(&manager()?, &units("*", TIMES)?))
+    let loaded = loaded()?;
+    let names: Vec<&str> = loaded
+        .iter()
+        .filter(|unit| unit.state == "active" && has_times(&unit.name))
+        .map(|unit| unit.name.as_str())
+        .collect();
+    Ok(steps_of(&manager()?, &units(&names, TIMES)?))
+}
+
+/// Whether the times of a unit tell something: targets take none, and devices, slices and scopes count from systemd's start.
+fn has_times(name: &str) -> bool {
+    const SILENT: [&str; 4] = [".device", ".slice", ".scope", ".target"];
+    MILESTONES.contains(&name) || !SILENT.iter().any(|kind| name.ends_with(kind))
 }
 
 fn steps_of(manager: &Properties, units: &[Properties]) -> Vec<StepTime> {
@@ -106,9 +118,9 @@ fn steps_of(manager: &Properties, units: &[Properties]) -> Vec<StepTime> {
     steps
 }
 
-/// From a unit's activation to its being active. Devices count from systemd's start and say nothing of their own.
+/// From a unit's activation to its being active.
 fn span_of(unit: &Properties, start: f64) -> Option<StepTime> {
-    let name = unit.get("Id").filter(|name| !name.ends_with(".device") && !name.ends_with(".target"))?;
+    let name = unit.get("Id").filter(|name| has_times(name) && !MILESTONES.contains(&name.as_str()))?;
     let begin_s = seconds(unit, "InactiveExitTimestampMonotonic")?;
     let end_s = seconds(unit, "ActiveEnterTimestampMonotonic")?;
     let step = StepTime { name: name.clone(), begin_s, end_s: Some(end_s) };

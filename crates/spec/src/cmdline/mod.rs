@@ -12,6 +12,7 @@ use crate::error::{Code, Fault};
 use crate::plan::{Origin, Request};
 use crate::redact;
 use crate::release::Digest;
+use crate::step::Step;
 use std::net::IpAddr;
 
 /// What the kernel command line says to us.
@@ -36,6 +37,8 @@ pub struct CommandLine {
     pub esp: Option<String>,
     /// `tatara.kexec`: this kernel was started by ours, so that a second kexec would be a loop.
     pub kexeced: bool,
+    /// `tatara.panic=STEP[,STEP…]`: the worker panics once at the begin of each, to rehearse what becomes of a boot then.
+    pub panics: Vec<Step>,
     /// Every argument as written, quotes removed, in order.
     pub all: Vec<String>,
 }
@@ -125,7 +128,8 @@ pub struct Placeholders {
 }
 
 /// Our arguments, without the `tatara.` in front.
-const NAMES: [&str; 10] = ["config", "ca", "key", "ntp", "report", "boot", "slot", "esp", "refresh", "kexec"];
+const NAMES: [&str; 11] =
+    ["config", "ca", "key", "ntp", "report", "boot", "slot", "esp", "refresh", "kexec", "panic"];
 
 /// Parses a whole command line. An argument that is not ours is kept in `all` only; one that is ours and wrong is refused.
 /// Of an argument given twice the last one counts, as in the kernel; lists (`ca`, `key`, `ntp`) and network arguments add up.
@@ -143,6 +147,7 @@ pub fn parse(text: &str) -> Result<CommandLine, Fault> {
         network: NetworkArgs::default(),
         esp: None,
         kexeced: false,
+        panics: Vec::new(),
         all: split(text),
     };
     for arg in line.all.clone() {
@@ -187,6 +192,7 @@ fn take_own(line: &mut CommandLine, name: &str, value: Option<&str>) -> Result<(
         "ntp" => add(&mut line.ntp, value, |host| Ok(host.to_owned()))?,
         "slot" => line.request.slot = Some(value.parse()?),
         "esp" => line.esp = Some(guid(value)?),
+        "panic" => add(&mut line.panics, value, step)?,
         "boot" => {
             line.request.origin = match value {
                 "disk" => Origin::Disk,
@@ -229,6 +235,14 @@ fn url(value: &str) -> Result<String, String> {
 fn pin(item: &str) -> Result<Digest, String> {
     let hex = item.strip_prefix("sha256:").ok_or("expected `sha256:` and 64 hex digits")?;
     hex.parse()
+}
+
+fn step(item: &str) -> Result<Step, String> {
+    let names = Step::ALL.map(Step::name);
+    Step::ALL
+        .into_iter()
+        .find(|step| step.name() == item)
+        .ok_or_else(|| text::unknown("step", "", item, &names))
 }
 
 /// A GUID as text: 8-4-4-4-12 hex digits (RFC 9562, section 4).

@@ -35,6 +35,7 @@ pub(super) const FORMATS: &[(&str, Check)] = &[
     ("mac", net::mac),
     ("minisign-key", people::minisign_key),
     ("module-name", machine::module_name),
+    ("moment", people::moment),
     ("network-address", net::network_address),
     ("one-line", machine::one_line),
     ("release-url", net::release_url),

@@ -94,6 +94,11 @@ pub struct ReleaseRef {
     #[serde(default)]
     #[schemars(extend("format" = "minisign-key"))]
     pub key: Option<String>,
+    /// The oldest release that may be installed: one dated before this moment is refused, though its signature be right.
+    /// RFC 3339, `2026-11-21T00:00:00Z`; `tatara image build` prints a release's own.
+    #[serde(default)]
+    #[schemars(extend("format" = "moment"))]
+    pub not_before: Option<String>,
 }
 
 /// Conditions on a disk.

@@ -171,3 +171,17 @@ proptest! {
         let _ = Release::parse(&serde_json::to_vec(&release).expect("JSON"));
     }
 }
+
+#[test]
+fn a_release_is_refused_only_when_it_is_older_than_allowed() {
+    let release = Release { build_epoch: 1_000_000_000, ..good() };
+    for allowed in [None, Some("2001-09-09T01:46:40Z"), Some("1970-01-01T00:00:00Z")] {
+        assert!(release.check_age(allowed).is_ok(), "{allowed:?}");
+    }
+    let fault = release.check_age(Some("2001-09-09T01:46:41Z")).unwrap_err();
+    assert_eq!(fault.code, Code::ReleaseOld);
+    assert!(fault.message.contains("dated 2001-09-09T01:46:40Z"), "{}", fault.message);
+    assert_eq!(release.check_age(Some("soon")).unwrap_err().code, Code::ConfigInvalid);
+    // A date that cannot be written is no reason to panic.
+    assert!(Release { build_epoch: u64::MAX, ..good() }.check_age(Some("2001-09-09T01:46:41Z")).is_ok());
+}

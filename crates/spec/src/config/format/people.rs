@@ -41,6 +41,11 @@ const SYSTEM_USERS: [&str; 29] = [
     "etcd",
 ];
 
+/// RFC 3339, section 5.6, in UTC.
+pub(super) fn moment(text: &str) -> Checked {
+    expect(humantime::parse_rfc3339(text).is_ok(), "a moment in UTC, `2026-11-21T00:00:00Z` (RFC 3339)")
+}
+
 pub(super) fn login_name(text: &str) -> Checked {
     let lower = text.to_ascii_lowercase();
     let valid = |name: &str| {
