@@ -46,6 +46,18 @@ fn carrier_after_70_seconds() {
 }
 
 #[test]
+fn no_carrier_at_all() {
+    let site = Site::new();
+    let setup = site.machine(&direct().nics(&[Nic::VirtioWithoutLink]), "");
+    let mut trial = Trial::new("network", "no fault: the cable is plugged in at last", setup);
+    let guest = start(&trial);
+    let says = ["no interface has a carrier: eth0", "52:54:00:12:34:56"];
+    trial.fails(&guest, "no carrier at all", Code::NetNoLink, &says);
+    guest.plug(0, true);
+    gets_its_config(trial, guest);
+}
+
+#[test]
 fn no_dhcp_answer_then_one() {
     lan::alone(|| {
         let (setup, site) = (at_tap(), site());
