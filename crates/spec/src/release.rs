@@ -57,10 +57,24 @@ pub struct Release {
     pub kernel_version: String,
     /// Debian packages in the root and their versions.
     pub packages: BTreeMap<String, String>,
+    /// What of these the node's config is rendered for.
+    #[serde(default)]
+    pub versions: Versions,
     /// The kernel's options against kernel-config/requirements: option to value found.
     pub kernel_config: BTreeMap<String, String>,
     /// The files, by name.
     pub artifacts: BTreeMap<String, Artifact>,
+}
+
+/// Upstream's versions of what a node's config is rendered for; `/usr/lib/tatara/versions.json` in the root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Of kubeadm, kubelet and kubectl; none when they are not in the root.
+    pub kubernetes: Option<String>,
+    /// Of containerd.
+    pub containerd: Option<String>,
+    /// Of runc.
+    pub runc: Option<String>,
 }
 
 /// One file of a release.
