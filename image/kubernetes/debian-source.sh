@@ -17,6 +17,10 @@ cd kubernetes-*/
 export PATH="/usr/lib/go-1.19/bin:$PATH" HOME=/build GOPATH="$PWD/.go" CGO_ENABLED=0
 mkdir -p .go/src/k8s.io
 ln -sfn ../../.. .go/src/k8s.io/kubernetes
+# The vendored reflect2 1.0.1 iterates over maps as Go did before 1.18: programs crash in mapiternext. Debian's own is newer.
+rm vendor/github.com/modern-go/reflect2/*.go vendor/github.com/modern-go/reflect2/*.s
+cp /usr/share/gocode/src/github.com/modern-go/reflect2/*.go /usr/share/gocode/src/github.com/modern-go/reflect2/*.s \
+  vendor/github.com/modern-go/reflect2/
 # Without git there is no tag to take the version from, and kubeadm compares versions.
 minor=${VERSION#*.}
 cat >/build/version <<EOF

@@ -22,7 +22,8 @@ const PROGRAMS: [&str; 6] =
     ["kubeadm", "kubelet", "kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// What the build calls; Debian's own build dependencies without those for documentation.
-const PACKAGES: &str = "ca-certificates,dpkg-dev,golang-1.19-go,make,rsync";
+const PACKAGES: &str =
+    "ca-certificates,dpkg-dev,golang-1.19-go,golang-github-modern-go-reflect2-dev,make,rsync";
 
 /// Runs in the build's root.
 const SCRIPT: &str = include_str!("../../../kubernetes/debian-source.sh");
