@@ -24,7 +24,7 @@ const NAME: &str = "node-1";
 
 /// The network of the test, and who gives the machine its address.
 fn network() -> Dnsmasq {
-    release::node();
+    drop(release::node());
     lan::tap("tap0", &format!("{HOST}/24"));
     let range = format!("--dhcp-range={NODE},{NODE},255.255.255.0,1h");
     Dnsmasq::start(&["--port=0", "--interface=tap0", "--bind-interfaces", "--dhcp-authoritative", &range])

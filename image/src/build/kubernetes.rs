@@ -26,6 +26,9 @@ const UNITS: [(&str, &str); 2] = [
     ),
 ];
 
+/// What a node mounts writable places over: the root itself cannot be written to.
+const MOUNT_POINTS: [&str; 2] = ["opt/cni/bin", "usr/libexec/kubernetes/kubelet-plugins/volume/exec"];
+
 /// Where Kubernetes' programs come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -154,6 +157,9 @@ pub(crate) fn install(programs: &Programs, root: &Path) -> Result<()> {
     }
     for (path, text) in UNITS {
         rootfs::write(&root.join(path), text.as_bytes(), 0o644)?;
+    }
+    for path in MOUNT_POINTS {
+        rootfs::make_directory(&root.join(path))?;
     }
     Ok(())
 }

@@ -124,7 +124,8 @@ fn place(root: &Path, entry: &RootfsEntry) -> Result<()> {
     }
 }
 
-fn make_directory(path: &Path) -> Result<()> {
+/// Makes a directory and those above it.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the directory {}", path.display()))
 }
 

@@ -1,5 +1,6 @@
 //! What the pods of the tests run, as the only file of their image. `pause` keeps a pod's namespaces; `say TEXT…` prints the
-//! text, then the CPUs that it may run on, and stays; `cpus` prints the CPUs and ends.
+//! text, then the CPUs that it may run on, and stays; `cpus` prints the CPUs and ends; `write FILE TEXT` writes a file and stays, as
+//! network plugins install their configuration.
 
 use std::process::ExitCode;
 
@@ -13,8 +14,15 @@ fn main() -> ExitCode {
             print_cpus();
             stay();
         }
+        Some((command, [file, text])) if command == "write" => {
+            if let Err(error) = std::fs::write(file, text) {
+                eprintln!("cannot write {file}: {error}");
+                return ExitCode::FAILURE;
+            }
+            stay();
+        }
         _ => {
-            eprintln!("usage: tatara-pod pause | say TEXT… | cpus");
+            eprintln!("usage: tatara-pod pause | say TEXT… | cpus | write FILE TEXT");
             return ExitCode::FAILURE;
         }
     }
