@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 use tatara_firstboot::{BaseFiles, Input, kernel, render};
-use tatara_init::dns::Servers;
-use tatara_init::fetch::{Artifact, Authenticity, Client, File, Timing, Verdict};
-use tatara_init::tls::Trust;
+use tatara_http::dns::Servers;
+use tatara_http::fetch::{Artifact, Authenticity, Client, File, Timing, Verdict};
+use tatara_http::tls::Trust;
 use tatara_spec::Fault;
 use tatara_spec::cmdline::{self, Placeholders};
 use tatara_spec::config::{self, NodeConfig};
@@ -266,7 +266,7 @@ fn failed_transfers_hide_them() {
                 bytes: 1,
                 authenticity: Authenticity::Content,
             };
-            let stopped = |attempt: &tatara_init::fetch::Attempt| {
+            let stopped = |attempt: &tatara_http::fetch::Attempt| {
                 fault_hides("an attempt", &attempt.fault);
                 Verdict::Stop
             };

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use tatara_init::console::Reporter;
-use tatara_init::fetch::{self, Attempt, Authenticity, Client, Verdict};
+use tatara_http::fetch::{self, Attempt, Authenticity, Client, Verdict};
 use tatara_installer::install::{self, Completed, Job};
 use tatara_installer::state::machine_id;
 use tatara_installer::{Source, StateFile, StateMount, bootenv};

@@ -5,7 +5,7 @@ use crate::network::{Online, online};
 use reqwest::Url;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tatara_init::fetch::{Authenticity, Client, File};
+use tatara_http::fetch::{Authenticity, Client, File};
 use tatara_init::net::Link;
 use tatara_init::signature::{self, Signed};
 use tatara_installer::state::StateMount;
