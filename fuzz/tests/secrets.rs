@@ -195,7 +195,7 @@ fn rendering_hides_them() {
     let (base, keys) = (BaseFiles::default(), BTreeMap::new());
     let try_render = |config: &NodeConfig| {
         let machine_id = "0123456789abcdef0123456789abcdef";
-        render(&Input { config, cpu: &cpu, fetched_keys: &keys, machine_id, base: &base })
+        render(&Input { config, cpu: &cpu, fetched_keys: &keys, machine_id, base: &base, versions: None })
     };
     let config = good();
     hidden("kernel arguments", &kernel::arguments(&config, &cpu).unwrap().join(" "));

@@ -2,13 +2,13 @@
 //!
 //! A machine whose clock is wrong fails TLS, so the time and where it came from are kept for messages.
 
-use tatara_http::dns::Servers;
-use tatara_http::rfc3339;
 use rsntp::{AsyncSntpClient, Config};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+use tatara_http::dns::Servers;
+use tatara_http::rfc3339;
 use tatara_spec::{Code, Fault};
 use tokio::task::JoinSet;
 

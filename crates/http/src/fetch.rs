@@ -143,7 +143,8 @@ impl Client {
         let url = parse(file.url, Authenticity::Connection)?;
         let target = Target::new(&format!("the {} could not be fetched", file.what), &url);
         self.runtime.block_on(async {
-            let mut request = self.http.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let mut request =
+                self.http.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if let Some(bearer) = bearer {
                 request = request.bearer_auth(bearer);
             }

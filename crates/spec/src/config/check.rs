@@ -180,7 +180,10 @@ impl Checker<'_, '_> {
     fn text(&mut self, schema: &Value, node: &Node, text: &str, path: &str) {
         if let Err(expected) = format::check(&schema["format"], text) {
             if schema["writeOnly"] == true {
-                self.problems.push(Problem::invalid(node.at, format!("`{path}` is wrong (not shown: it is a secret); {expected}")));
+                self.problems.push(Problem::invalid(
+                    node.at,
+                    format!("`{path}` is wrong (not shown: it is a secret); {expected}"),
+                ));
             } else {
                 self.wrong(node, path, &expected);
             }

@@ -90,7 +90,10 @@ fn is_qualified_name(text: &str) -> bool {
 }
 
 pub(super) fn label_key(text: &str) -> Checked {
-    expect(is_qualified_name(text), "a name of at most 63 letters, digits, `-`, `_` and `.`, perhaps after a domain and `/`")
+    expect(
+        is_qualified_name(text),
+        "a name of at most 63 letters, digits, `-`, `_` and `.`, perhaps after a domain and `/`",
+    )
 }
 
 pub(super) fn label_value(text: &str) -> Checked {
@@ -165,9 +168,7 @@ pub(super) fn image_reference(text: &str) -> Checked {
     };
     let part = |part: &str| {
         !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b':'))
+            && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b':'))
     };
     let tag_valid = |tag: &str| {
         !tag.is_empty()
