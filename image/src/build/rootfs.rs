@@ -33,7 +33,18 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Mount points, and directories that a program expects.
-const DIRECTORIES: &[&str] = &["dev", "proc", "sys", "run", "tmp", "var", "etc", "usr/lib/sysimage"];
+const DIRECTORIES: &[&str] = &[
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "var",
+    "etc",
+    "usr/lib/sysimage",
+    "opt/cni/bin",
+    "usr/libexec/kubernetes/kubelet-plugins/volume/exec",
+];
 
 /// What belongs to the build or to one machine: removed, with everything below.
 const REMOVED: &[&str] = &[
