@@ -35,7 +35,8 @@ use release::Staging;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tatara_spec::release::{Artifact, Release, Versions, artifact};
+use tatara_spec::record::Versions;
+use tatara_spec::release::{Artifact, Release, artifact};
 
 /// Makes a release and puts it to `options.output`; nothing is there before all of it is.
 ///

@@ -61,7 +61,9 @@ impl Cluster {
 
     /// As `kubeadm init` does after the control plane has come up.
     fn upload(&self) {
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": FIRST}, "spec": {"unschedulable": true}});
+        // kubeadm notes the runtime's socket at the Node, and waits for one that has registered: with this label.
+        let metadata = json!({"name": FIRST, "labels": {"kubernetes.io/hostname": FIRST}});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"unschedulable": true}});
         self.apply(&node);
         let admin = self.path("admin.conf").display().to_string();
         for phase in [&["upload-config", "all"][..], &["bootstrap-token"]] {

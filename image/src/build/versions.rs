@@ -5,10 +5,8 @@ use super::rootfs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tatara_spec::release::Versions;
-
-/// Below the root.
-const FILE: &str = "usr/lib/tatara/versions.json";
+use tatara_spec::layout;
+use tatara_spec::record::Versions;
 
 /// Writes the versions to a shaped root, by its packages, and gives them for the manifest.
 ///
@@ -23,7 +21,7 @@ pub(crate) fn record(
     let versions = Versions { kubernetes, containerd: of("containerd"), runc: of("runc") };
     let mut json = serde_json::to_string(&versions).context("the versions are no JSON")?;
     json.push('\n');
-    rootfs::write(&root.join(FILE), json.as_bytes(), 0o644)?;
+    rootfs::write(&root.join(layout::VERSIONS.trim_start_matches('/')), json.as_bytes(), 0o644)?;
     Ok(versions)
 }
 
@@ -61,7 +59,8 @@ mod tests {
         let packages = BTreeMap::from([("containerd".to_owned(), "1.7.24~ds1-6+b4".to_owned())]);
         let versions = record(root.path(), None, &packages).unwrap();
         assert_eq!(versions.containerd.as_deref(), Some("1.7.24"));
-        let json = std::fs::read_to_string(root.path().join(FILE)).unwrap();
+        let json =
+            std::fs::read_to_string(root.path().join(layout::VERSIONS.trim_start_matches('/'))).unwrap();
         assert_eq!(json, "{\"kubernetes\":null,\"containerd\":\"1.7.24\",\"runc\":null}\n");
     }
 }
