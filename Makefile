@@ -45,7 +45,7 @@ test: lint appliance tool
 	cargo test --locked -p tatara-tests --test rules
 	@echo "TATARA_SEED=$(TATARA_SEED) repeats this choice of power cuts"
 	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=2
-	cargo test --locked -p tatara-tests --test boot --test tuning -- --test-threads=1
+	cargo test --locked -p tatara-tests --test boot --test tuning --test cluster -- --test-threads=1
 
 # Every row of the fault matrix, and the table of them.
 faults: appliance tool

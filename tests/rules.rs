@@ -11,11 +11,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tatara-spec", &[]),
     ("tatara-sys", &[]),
     ("tatara-disk", &["tatara-spec"]),
+    ("tatara-http", &["tatara-spec"]),
     ("tatara-installer", &["tatara-spec", "tatara-disk", "tatara-sys"]),
-    ("tatara-firstboot", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer"]),
-    ("tatara-init", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-installer", "tatara-firstboot"]),
+    ("tatara-firstboot", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-http", "tatara-installer"]),
+    (
+        "tatara-init",
+        &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-http", "tatara-installer", "tatara-firstboot"],
+    ),
     ("tatara", &["tatara-spec", "tatara-disk", "tatara-installer"]),
-    ("tatara-fuzz", &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-firstboot", "tatara-init"]),
+    (
+        "tatara-fuzz",
+        &["tatara-spec", "tatara-disk", "tatara-sys", "tatara-http", "tatara-firstboot", "tatara-init"],
+    ),
     ("tatara-checker", &[]),
     ("tatara-tests", &["tatara", "tatara-spec"]),
 ];

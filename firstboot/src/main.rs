@@ -54,6 +54,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Import the container images of the config (done by tatara-images.service)
+    Images,
+    /// Make the kubelet's configuration of the cluster's and this node's part (done before each start of kubelet.service)
+    Kubelet,
+    /// Join the cluster, once (done by tatara-join.service)
+    Join,
     /// CPU isolation
     Tuning {
         #[command(subcommand)]
@@ -110,6 +116,9 @@ fn main() -> ExitCode {
             let options = node::tuning::verify::Options { noise, svg, format: node::Format::new(json) };
             node::tuning::verify::run(&node, &node.kernel(), &options)
         }
+        Command::Images => node::images::run(&node),
+        Command::Kubelet => node::kubelet::run(&node),
+        Command::Join => node::join::run(&node),
         Command::Reinstall { yes } => node::reinstall::run(&node, node::reinstall::Consent::new(yes)),
     };
     result.unwrap_or_else(|fault| report(&fault))

@@ -55,7 +55,8 @@ fn cpu_plan(config: &NodeConfig) -> CpuPlan {
 
 fn rendered(config: &NodeConfig) -> Vec<Rendered> {
     let (cpu, keys, base) = (cpu_plan(config), fetched_keys(), base());
-    let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let input =
+        Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base, versions: None };
     render(&input).unwrap()
 }
 
@@ -182,8 +183,14 @@ fn a_file_that_is_made_anyway_cannot_be_replaced() {
     let content = "x".to_owned();
     config.files = vec![FileEntry { path: "/etc/hostname".into(), content, mode: None }];
     let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
-    let input =
-        Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let input = Input {
+        config: &config,
+        cpu: &cpu,
+        fetched_keys: &keys,
+        machine_id: MACHINE_ID,
+        base: &base,
+        versions: None,
+    };
     let message = render(&input).unwrap_err().chain();
     assert!(message.starts_with("files: /etc/hostname is made from the rest"), "{message}");
 }
@@ -194,8 +201,14 @@ fn a_file_cannot_be_a_directory_too() {
     let entry = |path: &str| FileEntry { path: path.into(), content: String::new(), mode: None };
     config.files = vec![entry("/etc/a"), entry("/etc/a-b"), entry("/etc/a/b")];
     let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
-    let input =
-        Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let input = Input {
+        config: &config,
+        cpu: &cpu,
+        fetched_keys: &keys,
+        machine_id: MACHINE_ID,
+        base: &base,
+        versions: None,
+    };
     let message = render(&input).unwrap_err().chain();
     assert!(message.starts_with("files: /etc/a/b cannot be below /etc/a,"), "{message}");
 }
@@ -207,7 +220,14 @@ fn an_account_of_the_root_cannot_be_taken() {
     let mut base = base();
     base.passwd.push_str("taken:x:15132:15132::/:/bin/sh\n");
     let check = |config: &NodeConfig| {
-        let input = Input { config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+        let input = Input {
+            config,
+            cpu: &cpu,
+            fetched_keys: &keys,
+            machine_id: MACHINE_ID,
+            base: &base,
+            versions: None,
+        };
         render(&input).unwrap_err().chain()
     };
     assert_eq!(
@@ -245,8 +265,14 @@ fn a_line_break_cannot_become_a_directive() {
     let mut config = config(&fs::read_to_string(golden().join("network/config.yaml")).unwrap());
     let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
     config.network.interfaces[0].matches.mac = Some("52:54:00:00:00:01\nName=*".into());
-    let input =
-        Input { config: &config, cpu: &cpu, fetched_keys: &keys, machine_id: MACHINE_ID, base: &base };
+    let input = Input {
+        config: &config,
+        cpu: &cpu,
+        fetched_keys: &keys,
+        machine_id: MACHINE_ID,
+        base: &base,
+        versions: None,
+    };
     assert!(render(&input).unwrap_err().chain().contains("must be one line of text"));
 }
 

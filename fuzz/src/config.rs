@@ -73,7 +73,7 @@ fn rendered(config: &NodeConfig) {
     let base = BaseFiles { passwd: "root:x:0:0:root:/root:/bin/bash\n".to_owned(), ..BaseFiles::default() };
     let keys = BTreeMap::new();
     let machine_id = "0123456789abcdef0123456789abcdef";
-    match render(&Input { config, cpu: &cpu, fetched_keys: &keys, machine_id, base: &base }) {
+    match render(&Input { config, cpu: &cpu, fetched_keys: &keys, machine_id, base: &base, versions: None }) {
         Ok(files) => files.iter().for_each(|file| check_file(config, file)),
         Err(fault) => check_refusal(&fault),
     }

@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+use tatara_http::dns::Servers;
+use tatara_http::fetch::{Artifact, Attempt, Authenticity, Client, File, Timing, Verdict};
+use tatara_http::tls::Trust;
 use tatara_init::clock;
-use tatara_init::dns::Servers;
-use tatara_init::fetch::{Artifact, Attempt, Authenticity, Client, File, Timing, Verdict};
-use tatara_init::tls::Trust;
 
 /// What the web server answers to the next connections, in order; then nothing.
 static ANSWERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());

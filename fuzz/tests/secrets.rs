@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 use tatara_firstboot::{BaseFiles, Input, kernel, render};
-use tatara_init::dns::Servers;
-use tatara_init::fetch::{Artifact, Authenticity, Client, File, Timing, Verdict};
-use tatara_init::tls::Trust;
+use tatara_http::dns::Servers;
+use tatara_http::fetch::{Artifact, Authenticity, Client, File, Timing, Verdict};
+use tatara_http::tls::Trust;
 use tatara_spec::Fault;
 use tatara_spec::cmdline::{self, Placeholders};
 use tatara_spec::config::{self, NodeConfig};
@@ -195,7 +195,7 @@ fn rendering_hides_them() {
     let (base, keys) = (BaseFiles::default(), BTreeMap::new());
     let try_render = |config: &NodeConfig| {
         let machine_id = "0123456789abcdef0123456789abcdef";
-        render(&Input { config, cpu: &cpu, fetched_keys: &keys, machine_id, base: &base })
+        render(&Input { config, cpu: &cpu, fetched_keys: &keys, machine_id, base: &base, versions: None })
     };
     let config = good();
     hidden("kernel arguments", &kernel::arguments(&config, &cpu).unwrap().join(" "));
@@ -266,7 +266,7 @@ fn failed_transfers_hide_them() {
                 bytes: 1,
                 authenticity: Authenticity::Content,
             };
-            let stopped = |attempt: &tatara_init::fetch::Attempt| {
+            let stopped = |attempt: &tatara_http::fetch::Attempt| {
                 fault_hides("an attempt", &attempt.fault);
                 Verdict::Stop
             };

@@ -8,6 +8,7 @@ pub mod images;
 pub mod initramfs;
 mod kernel;
 pub mod kernel_config;
+pub mod kubernetes;
 pub mod modules;
 mod options;
 mod pack;
@@ -21,6 +22,7 @@ mod tests;
 pub mod usb;
 mod var;
 pub mod verify;
+mod versions;
 
 pub use kernel::Overrides;
 pub use options::{Options, Programs, RootOptions, Trust};
@@ -33,6 +35,7 @@ use release::Staging;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tatara_spec::record::Versions;
 use tatara_spec::release::{Artifact, Release, artifact};
 
 /// Makes a release and puts it to `options.output`; nothing is there before all of it is.
@@ -60,13 +63,18 @@ pub fn run(options: &Options) -> Result<Release> {
     progress
         .step("initramfs", |step| initramfs_file(options, &programs, &kernel, epoch, &root, &out, step))?;
     progress.step("shape", |_| rootfs::shape(&root, &programs.node))?;
+    let kubernetes = progress.step("kubernetes", |_| kubernetes(options, &root, staging.scratch()))?;
     let packages = rootfs::packages(&root)?;
+    let versions = versions::record(&root, kubernetes, &packages)?;
     let images = disk_images(options, &root, staging.scratch(), &out, epoch, &progress)?;
     progress.step("boot-loader", |_| boot_loader(&out, &options.args))?;
     progress.step("usb", |_| usb::write(&out, &out.join(usb::FILE), &options.args))?;
 
-    let release =
-        manifest(&out, images, Facts { epoch, kernel_version: kernel.version, packages, kernel_config })?;
+    let release = manifest(
+        &out,
+        images,
+        Facts { epoch, kernel_version: kernel.version, packages, versions, kernel_config },
+    )?;
     progress.step("manifest", |_| release::finish(&out, &release, &signer))?;
     staging.publish()?;
     progress.note(&format!(
@@ -109,19 +117,33 @@ fn raw_root(options: &RootOptions) -> Result<PathBuf> {
     if let Some(path) = &options.rootfs {
         return Ok(path.clone());
     }
-    let mirrors = match &options.mirror {
-        Some(url) => apt::Mirrors { archive: url.clone(), security: None },
-        None => apt::mirrors(Path::new("/"))?,
-    };
     let inputs = Inputs {
         suite: options.suite.clone(),
-        mirrors,
+        mirrors: mirrors(options)?,
         components: options.component.clone(),
         packages: packages::list(options.profile, options.kernel, &options.package),
     };
-    let cache = if options.refresh { Cache::Refresh } else { Cache::Use };
     bootstrap::require_root("keeping the owners of a Debian root's files")?;
-    bootstrap::raw_root(&inputs, &bootstrap::cache_directory()?, cache)
+    bootstrap::raw_root(&inputs, &bootstrap::cache_directory()?, cache(options))
+}
+
+fn mirrors(options: &RootOptions) -> Result<apt::Mirrors> {
+    match &options.mirror {
+        Some(url) => Ok(apt::Mirrors { archive: url.clone(), security: None }),
+        None => apt::mirrors(Path::new("/")),
+    }
+}
+
+fn cache(options: &RootOptions) -> Cache {
+    if options.refresh { Cache::Refresh } else { Cache::Use }
+}
+
+/// Puts Kubernetes' programs into a shaped root, if they are asked for; gives their version.
+fn kubernetes(options: &Options, root: &Path, scratch: &Path) -> Result<Option<String>> {
+    let Some(source) = &options.kubernetes else { return Ok(None) };
+    let programs = kubernetes::get(source, || mirrors(&options.root), scratch, cache(&options.root))?;
+    kubernetes::install(&programs, root)?;
+    Ok(Some(programs.version))
 }
 
 /// Checks the kernel's config and copies its image.
@@ -247,6 +269,7 @@ struct Facts {
     epoch: u64,
     kernel_version: String,
     packages: BTreeMap<String, String>,
+    versions: Versions,
     kernel_config: BTreeMap<String, String>,
 }
 
@@ -273,6 +296,7 @@ fn manifest(out: &Path, images: Vec<(&'static str, Artifact)>, facts: Facts) -> 
         build_epoch: facts.epoch,
         kernel_version: facts.kernel_version,
         packages: facts.packages,
+        versions: facts.versions,
         kernel_config: facts.kernel_config,
         artifacts,
     };

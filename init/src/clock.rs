@@ -2,12 +2,13 @@
 //!
 //! A machine whose clock is wrong fails TLS, so the time and where it came from are kept for messages.
 
-use crate::dns::Servers;
 use rsntp::{AsyncSntpClient, Config};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+use tatara_http::dns::Servers;
+use tatara_http::rfc3339;
 use tatara_spec::{Code, Fault};
 use tokio::task::JoinSet;
 
@@ -57,22 +58,6 @@ pub struct Measurement {
     pub server: String,
     /// Seconds to add to our clock.
     pub offset_s: f64,
-}
-
-/// A time in messages: RFC 3339, UTC, whole seconds.
-#[must_use]
-pub fn rfc3339(time: SystemTime) -> String {
-    // What lies before 1970 or after 9999 cannot be written; it only appears when something is very wrong.
-    if humantime_range().contains(&time) {
-        humantime::format_rfc3339_seconds(time).to_string()
-    } else {
-        format!("{time:?}")
-    }
-}
-
-/// 1970 to the end of 9999, what RFC 3339 and humantime can write.
-fn humantime_range() -> std::ops::Range<SystemTime> {
-    SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800)
 }
 
 /// Raises the system clock to the floor, max(build, RTC), when it is below.

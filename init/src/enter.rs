@@ -1,9 +1,11 @@
 //! Steps: into the node — kexec when its kernel arguments need one, its root, its files, switch_root.
 
 use crate::machine::{FILE_SYSTEMS, Machine, json, write_run};
+use crate::network::CA_FILE;
 use crate::wanted::Wanted;
 use crate::{failure, install};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use tatara_firstboot::render::{self, BaseFiles, Input};
@@ -14,10 +16,10 @@ use tatara_installer::{Progress as _, StateMount, boot, bootenv, state as state_
 use tatara_spec::cpu::{self, CpuPlan};
 use tatara_spec::layout::{run, state};
 use tatara_spec::plan::{Origin, Target};
-use tatara_spec::record::{BootRecord, InstallRecord};
+use tatara_spec::record::{BootRecord, InstallRecord, Versions};
 use tatara_spec::slot::{self, BootEnv, Slot};
 use tatara_spec::step::Step;
-use tatara_spec::{Code, Fault, cmdline, redact};
+use tatara_spec::{Code, Fault, cmdline, layout, redact};
 
 /// Where the node's root is put together.
 const SYSROOT: &str = "/sysroot";
@@ -78,6 +80,7 @@ pub(crate) fn rehearse(m: &Machine, wanted: &Wanted) -> Result<(), Fault> {
         fetched_keys: &wanted.keys,
         machine_id: ANY_MACHINE_ID,
         base: &BaseFiles::default(),
+        versions: None,
     };
     render::render(&input).map(drop)
 }
@@ -257,6 +260,17 @@ fn text(path: &str) -> Result<String, Fault> {
         .map_err(|e| Fault::caused(Code::Render, format!("cannot read {}", path.display()), e))
 }
 
+/// What the root has for Kubernetes: nothing where its builder does not say.
+fn versions() -> Result<Versions, Fault> {
+    let path = Path::new(SYSROOT).join(layout::VERSIONS.trim_start_matches('/'));
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|e| Fault::caused(Code::Render, format!("{} is damaged", path.display()), e)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Versions::default()),
+        Err(e) => Err(Fault::caused(Code::Render, format!("cannot read {}", path.display()), e)),
+    }
+}
+
 fn render_files(wanted: &Wanted) -> Result<((), String), Fault> {
     let base = BaseFiles {
         passwd: text("etc/passwd")?,
@@ -271,6 +285,7 @@ fn render_files(wanted: &Wanted) -> Result<((), String), Fault> {
         fetched_keys: &wanted.keys,
         machine_id: machine_id.trim(),
         base: &base,
+        versions: Some(&versions()?),
     };
     let files = render::render(&input)?;
     apply(Path::new(SYSROOT), &files)?;
@@ -285,9 +300,19 @@ struct Said {
     warnings: Vec<String>,
 }
 
+/// The node trusts whom its initramfs trusts.
+fn leave_ca() -> Result<(), Fault> {
+    match fs::read(CA_FILE) {
+        Ok(pem) => write_run(run::CA, &pem),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Fault::caused(Code::Tls, format!("cannot read {CA_FILE}"), e)),
+    }
+}
+
 /// What `tatara-node` shows: how this boot came about.
 fn leave_records(m: &Machine, target: &Target, state: &StateMount, said: Said) -> Result<(), Fault> {
     failure::was_shown(state)?;
+    leave_ca()?;
     // Without a block nothing is on trial.
     let env = bootenv::read(&target.disk).ok();
     let record = boot_record(&m.plan, target, state.record()?, env.as_ref(), &said);

@@ -8,8 +8,8 @@ use reqwest::Url;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use tatara_http::fetch::{self, Attempt, Authenticity, Client, Verdict};
 use tatara_init::console::Reporter;
-use tatara_init::fetch::{self, Attempt, Authenticity, Client, Verdict};
 use tatara_installer::install::{self, Completed, Job};
 use tatara_installer::state::machine_id;
 use tatara_installer::{Source, StateFile, StateMount, bootenv};
@@ -181,7 +181,10 @@ fn record(wanted: &Wanted, disk: &Disk) -> InstallRecord {
 
 fn state_files(wanted: &Wanted) -> Result<Vec<StateFile>, Fault> {
     let private = |path: &str, bytes| StateFile { path: path.to_owned(), mode: 0o600, bytes };
-    Ok(vec![private(state::CONFIG, wanted.bytes.clone()), private(state::KEYS, json(&wanted.keys)?)])
+    let mut files =
+        vec![private(state::CONFIG, wanted.bytes.clone()), private(state::KEYS, json(&wanted.keys)?)];
+    files.extend(wanted.from.as_ref().map(|url| private(state::CONFIG_URL, url.as_str().into())));
+    Ok(files)
 }
 
 /// The command line of the node's kernel, for kexec: as GRUB makes it, with the mark that kexec was done.

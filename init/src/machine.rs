@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tatara_init::backoff::Backoff;
+use tatara_http::backoff::Backoff;
 use tatara_init::clock::Source;
 use tatara_init::console::{Kernel, Reporter};
 use tatara_init::drivers::{Class, Drivers, Settling};

@@ -5,16 +5,16 @@ use rustls::ClientConfig;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tatara_http::dns::Servers;
+use tatara_http::fetch::{Client, Timing};
+use tatara_http::tls::Trust;
 use tatara_init::clock::{self, Clock};
-use tatara_init::dns::Servers;
 use tatara_init::drivers::Class;
-use tatara_init::fetch::{Client, Timing};
 use tatara_init::net::{Link, Network};
-use tatara_init::tls::Trust;
 use tatara_spec::{Code, Fault};
 
 /// CAs to trust beside the pins of the command line.
-const CA_FILE: &str = "/etc/tatara/ca.pem";
+pub(crate) const CA_FILE: &str = "/etc/tatara/ca.pem";
 /// Time servers get this long: a firewalled NTP must not hold the node (talos#5274).
 const NTP_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -5,7 +5,7 @@ use crate::network::{Online, online};
 use reqwest::Url;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tatara_init::fetch::{Authenticity, Client, File};
+use tatara_http::fetch::{Authenticity, Client, File};
 use tatara_init::net::Link;
 use tatara_init::signature::{self, Signed};
 use tatara_installer::state::StateMount;
@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) config: NodeConfig,
     /// The file as fetched.
     pub(crate) bytes: Vec<u8>,
+    /// Where it was fetched from, when it was.
+    pub(crate) from: Option<Url>,
     /// Fetched SSH keys: URL to keys.
     pub(crate) keys: BTreeMap<String, Vec<String>>,
     /// The release, when it was fetched.
@@ -89,7 +91,7 @@ pub(crate) fn accepted_on(disk: &Disk) -> Result<Wanted, Fault> {
             .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e))?,
         None => BTreeMap::new(),
     };
-    Ok(Wanted { config: parse("accepted config", &bytes)?, bytes, keys, release: None })
+    Ok(Wanted { config: parse("accepted config", &bytes)?, bytes, from: None, keys, release: None })
 }
 
 fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {
@@ -205,11 +207,11 @@ fn check_signature(
 
 /// Step: the release manifest, and the SSH keys that the config points at.
 pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(Wanted, String), Fault> {
-    let FetchedConfig { config, bytes, url } = fetched;
+    let FetchedConfig { config, bytes, url: from } = fetched;
     let online: &Online = online(m)?;
     let client = online.client()?;
     let reference = &config.install.release;
-    let url = url.join(&reference.url).map_err(|e| {
+    let url = from.join(&reference.url).map_err(|e| {
         Fault::caused(
             Code::UrlBad,
             format!("install.release.url `{}` is not a URL", redact::url(&reference.url)),
@@ -228,7 +230,10 @@ pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(
     manifest.check_age(reference.not_before.as_deref())?;
     let keys = fetch_keys(&client, &config)?;
     let detail = format!("id={} kernel={}", manifest.id, manifest.kernel_version);
-    Ok((Wanted { config, bytes, keys, release: Some(FetchedRelease { manifest, url }) }, detail))
+    Ok((
+        Wanted { config, bytes, from: Some(from), keys, release: Some(FetchedRelease { manifest, url }) },
+        detail,
+    ))
 }
 
 fn fetch_keys(client: &Client, config: &NodeConfig) -> Result<BTreeMap<String, Vec<String>>, Fault> {

@@ -207,6 +207,7 @@ fn built(fill: u8) -> Built {
         build_epoch: 0,
         kernel_version: "6".into(),
         packages: BTreeMap::new(),
+        versions: Default::default(),
         kernel_config: BTreeMap::new(),
         artifacts: artifacts.collect(),
     };

@@ -107,6 +107,7 @@ fn as_they_are(directory: &Path) -> Result<Release, Fault> {
         build_epoch: 0,
         kernel_version: String::new(),
         packages: BTreeMap::new(),
+        versions: Default::default(),
         kernel_config: BTreeMap::new(),
         artifacts,
     };

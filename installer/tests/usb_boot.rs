@@ -69,6 +69,7 @@ fn release(directory: &Path) {
         build_epoch: 0,
         kernel_version: "6.12.0".into(),
         packages: BTreeMap::new(),
+        versions: Default::default(),
         kernel_config: BTreeMap::new(),
         artifacts,
     };

@@ -1,5 +1,6 @@
 //! The harness of the boots in QEMU: releases to boot, a server, machines, and what they print.
 
+pub mod cluster;
 pub mod config;
 pub mod console;
 pub mod dhcp;

@@ -30,6 +30,17 @@ pub enum Sends {
     Nothing,
 }
 
+/// `sha256:HEX` of the public key of the certificate in a PEM file.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn pin_of(pem: &[u8]) -> String {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem).expect("PEM");
+    let certificate = block.parse_x509().expect("a certificate");
+    format!("sha256:{}", Digest(Sha256::digest(certificate.public_key().raw).into()))
+}
+
 fn ca(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -29,6 +29,16 @@ pub fn debian() -> PathBuf {
     })
 }
 
+/// A node that can join the cluster of [`crate::cluster`], and that cluster's programs in the cache.
+#[must_use]
+pub fn node() -> PathBuf {
+    built("node", &["tatara-init", "tatara-node"], |output| {
+        let mut command = build(output);
+        command.args(["--profile", "node", "--kubernetes", "debian-source"]);
+        run(&mut command);
+    })
+}
+
 /// The same kernel and initramfs with a root of a few files, whose init is `tests/checker`: a boot takes seconds.
 #[must_use]
 pub fn small() -> PathBuf {

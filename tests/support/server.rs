@@ -1,4 +1,4 @@
-//! `tatara serve` on loopback, with a directory of its own. From inside QEMU's user network the host is 10.0.2.2.
+//! `tatara serve` with a directory of its own: on loopback, which from inside QEMU's user network is 10.0.2.2, or at an address.
 
 use crate::tool;
 use std::fs;
@@ -21,6 +21,7 @@ pub struct Server {
     pub pin: String,
     log: Arc<Mutex<Vec<String>>>,
     release: PathBuf,
+    name: String,
 }
 
 /// The value of `key=` in a line of `key=value` words.
@@ -42,6 +43,15 @@ impl Server {
     /// When the server does not start.
     #[must_use]
     pub fn start(release: &Path, kernel_args: &[&str]) -> Self {
+        Self::at("127.0.0.1", "10.0.2.2", release, kernel_args)
+    }
+
+    /// The same, listening at an address of the host, which machines know by this name or address.
+    ///
+    /// # Panics
+    /// When the server does not start.
+    #[must_use]
+    pub fn at(listen: &str, name: &str, release: &Path, kernel_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let www = dir.path().join("www");
         fs::create_dir_all(www.join("nodes")).expect("the served directory");
@@ -55,25 +65,18 @@ impl Server {
             symlink(release.join(name), www.join(name)).expect("a link");
         }
         let mut command = Command::new(tool());
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            "127.0.0.1:0",
-            "--name",
-            "10.0.2.2",
-        ]);
+        let listen = format!("{listen}:0");
+        command.args(["serve", "--listen", &listen, "--http-listen", &listen, "--name", name]);
         command.arg("--state").arg(dir.path().join("state"));
         for arg in kernel_args {
             command.arg("--kernel-arg").arg(arg);
         }
         let child =
             command.arg(&www).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn();
-        Self::wait(child.expect("tatara serve"), dir, release.to_owned())
+        Self::wait(child.expect("tatara serve"), dir, release.to_owned(), name.to_owned())
     }
 
-    fn wait(mut child: Child, dir: tempfile::TempDir, release: PathBuf) -> Self {
+    fn wait(mut child: Child, dir: tempfile::TempDir, release: PathBuf, name: String) -> Self {
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("tatara: serving"));
         let ready = ready.expect("the server's first line");
@@ -96,6 +99,7 @@ impl Server {
             pin,
             log,
             release,
+            name,
         }
     }
 
@@ -158,8 +162,8 @@ impl Server {
     #[must_use]
     pub fn kernel_args(&self) -> String {
         format!(
-            "tatara.config=https://10.0.2.2:{}/nodes/${{mac}}.yaml tatara.ca={}",
-            self.https_port, self.pin
+            "tatara.config=https://{}:{}/nodes/${{mac}}.yaml tatara.ca={}",
+            self.name, self.https_port, self.pin
         )
     }
 

@@ -76,13 +76,22 @@ impl Key {
     /// When ssh cannot be run.
     #[must_use]
     pub fn login(&self, user: &str, port: u16, command: &str) -> Login {
+        self.login_at(user, "127.0.0.1", port, command)
+    }
+
+    /// The same at another address than loopback.
+    ///
+    /// # Panics
+    /// When ssh cannot be run.
+    #[must_use]
+    pub fn login_at(&self, user: &str, host: &str, port: u16, command: &str) -> Login {
         let mut options = ["IdentitiesOnly=yes", "BatchMode=yes"].map(str::to_owned).to_vec();
         if let Some(dir) = &self.own_dir {
             options.extend(SHARED.map(str::to_owned));
             options.push(format!("ControlPath={}/%C", dir.path().display()));
         }
         let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option.as_str()]).collect();
-        ssh(user, port, &options, Some(&self.path), command)
+        ssh(user, host, port, &options, Some(&self.path), command)
     }
 }
 
@@ -98,16 +107,16 @@ fn make(path: &Path) {
 #[must_use]
 pub fn without_key(user: &str, port: u16) -> Login {
     let options = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=0"];
-    ssh(user, port, &options, None, "true")
+    ssh(user, "127.0.0.1", port, &options, None, "true")
 }
 
-fn ssh(user: &str, port: u16, options: &[&str], key: Option<&Path>, command: &str) -> Login {
+fn ssh(user: &str, host: &str, port: u16, options: &[&str], key: Option<&Path>, command: &str) -> Login {
     let mut ssh = Command::new("ssh");
     ssh.args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
     ssh.args(["-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR"]).args(options);
     if let Some(key) = key {
         ssh.arg("-i").arg(key);
     }
-    ssh.args(["-p", &port.to_string(), &format!("{user}@127.0.0.1"), command]);
+    ssh.args(["-p", &port.to_string(), &format!("{user}@{host}"), command]);
     ssh.stdin(std::process::Stdio::null()).output().expect("ssh").into()
 }

@@ -109,6 +109,12 @@ pub mod esp {
 /// Below /etc on the node: what its CPUs are meant to be, [`crate::record::TuningRecord`] as JSON.
 pub const TUNING: &str = "/etc/tatara/tuning.json";
 
+/// Below /etc on the node: this node's part of the kubelet's configuration, as JSON.
+pub const KUBELET: &str = "/etc/tatara/kubelet.json";
+
+/// Of a root: the versions of what is for Kubernetes in it, [`crate::record::Versions`] as JSON.
+pub const VERSIONS: &str = "/usr/lib/tatara/versions.json";
+
 /// Paths inside the state partition's file system (its root is /var on the node).
 pub mod state {
     /// Our own directory, mode 0700.
@@ -127,6 +133,16 @@ pub mod state {
     pub const SSH_DIR: &str = "lib/tatara/ssh";
     /// The timeline of the install boot and of the last boots, JSON.
     pub const TIMELINE_DIR: &str = "lib/tatara/timeline";
+    /// Where the accepted config came from, a URL, mode 0600: what its relative URLs are relative to.
+    pub const CONFIG_URL: &str = "lib/tatara/config.url";
+    /// There once the node has joined its cluster, [`crate::record::JoinStamp`] as JSON.
+    pub const JOINED: &str = "lib/tatara/kubernetes/joined.json";
+    /// There from before kubeadm begins to after the join is complete.
+    pub const JOINING: &str = "lib/tatara/kubernetes/joining";
+    /// Digests of the image archives that were imported, one empty file each.
+    pub const IMAGES_DIR: &str = "lib/tatara/kubernetes/images";
+    /// The policies that the kubelet's state files were written under, JSON.
+    pub const KUBELET_POLICIES: &str = "lib/tatara/kubernetes/kubelet-policies.json";
     /// The last failure, [`crate::record::FailureRecord`] as JSON.
     pub const FAILURE: &str = "lib/tatara/failure.json";
 }
@@ -141,6 +157,12 @@ pub mod run {
     pub const BOOT: &str = "/run/tatara/boot.json";
     /// What `tatara-node pin` did last, JSON.
     pub const PIN: &str = "/run/tatara/pin.json";
+    /// How far the join has come, [`crate::record::JoinRecord`] as JSON, mode 0644.
+    pub const JOIN: &str = "/run/tatara/join.json";
+    /// The kubelet's configuration: the cluster's with this node's part, JSON.
+    pub const KUBELET: &str = "/run/tatara/kubelet.json";
+    /// The CAs that the initramfs trusts, PEM; absent when it has none of its own.
+    pub const CA: &str = "/run/tatara/ca.pem";
     /// Metrics of the node for node_exporter's textfile collector. Not in [`DIR`]: its user is not root.
     pub const METRICS: &str = "/run/tatara-metrics/pin.prom";
 }

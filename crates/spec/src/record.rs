@@ -153,3 +153,79 @@ impl TuningRecord {
         }
     }
 }
+
+/// What a root has for Kubernetes; written when it is built.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Version of kubeadm, kubelet and kubectl, `1.31.4`; absent where there are none.
+    #[serde(default)]
+    pub kubernetes: Option<String>,
+    /// Version of containerd, `1.7.24`.
+    #[serde(default)]
+    pub containerd: Option<String>,
+    /// Version of runc.
+    #[serde(default)]
+    pub runc: Option<String>,
+}
+
+/// The node is a member of a cluster; written once its kubelet was healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinStamp {
+    /// Name of its Node.
+    pub node_name: String,
+    /// `kubernetes.endpoint` when it joined.
+    pub endpoint: String,
+    /// Version of the kubeadm that did it.
+    pub kubernetes: String,
+    /// When, seconds since 1970.
+    pub unix_time: u64,
+}
+
+/// How far the join has come, for `tatara-node status`. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRecord {
+    /// Name of the Node.
+    pub node_name: String,
+    /// `kubernetes.endpoint`.
+    pub endpoint: String,
+    /// How it stands.
+    pub state: JoinState,
+    /// The step that runs or ran last.
+    pub step: Step,
+    /// Why that step has not succeeded yet: the chain of causes.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Its code.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// How often that step was tried in vain.
+    #[serde(default)]
+    pub attempts: u32,
+}
+
+/// How a join stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JoinState {
+    /// It goes on.
+    Running,
+    /// Something outside of the node is waited for.
+    Waiting,
+    /// It would be wrong to go on: a person has to change something.
+    Refused,
+    /// The node is a member.
+    Joined,
+}
+
+impl std::fmt::Display for JoinState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Refused => "refused",
+            Self::Joined => "joined",
+        })
+    }
+}

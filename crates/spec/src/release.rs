@@ -6,6 +6,7 @@ mod digest;
 pub use digest::Digest;
 
 use crate::error::{Code, Fault};
+use crate::record::Versions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -61,6 +62,9 @@ pub struct Release {
     pub kernel_version: String,
     /// Debian packages in the root and their versions.
     pub packages: BTreeMap<String, String>,
+    /// What of these the node's config is rendered for, as in [`crate::layout::VERSIONS`] of the root.
+    #[serde(default)]
+    pub versions: Versions,
     /// The kernel's options against kernel-config/requirements: option to value found.
     pub kernel_config: BTreeMap<String, String>,
     /// The files, by name.

@@ -44,11 +44,27 @@ pub enum Step {
     SwitchRoot,
     /// On the node: the boot was found healthy and the slot marked good.
     Bless,
+    /// On the node: container images of the config are imported.
+    Images,
+    /// On the node: the cluster's API server answers, and is the one that the config names.
+    JoinApi,
+    /// On the node: the token is fetched, or taken from the config.
+    JoinToken,
+    /// On the node: nobody else in the cluster has this node's name.
+    JoinName,
+    /// On the node: what an unfinished join left is taken away.
+    JoinReset,
+    /// On the node: kubeadm joins the cluster.
+    Join,
+    /// On the node: the kubelet is healthy.
+    Kubelet,
+    /// On the node: the join is recorded, and its secrets are erased.
+    Joined,
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Step; 19] = [
+    pub const ALL: [Step; 27] = [
         Step::Mounts,
         Step::CommandLine,
         Step::Drivers,
@@ -68,6 +84,14 @@ impl Step {
         Step::Render,
         Step::SwitchRoot,
         Step::Bless,
+        Step::Images,
+        Step::JoinApi,
+        Step::JoinToken,
+        Step::JoinName,
+        Step::JoinReset,
+        Step::Join,
+        Step::Kubelet,
+        Step::Joined,
     ];
 
     /// The name on consoles and in timelines.
@@ -93,6 +117,14 @@ impl Step {
             Step::Render => "render",
             Step::SwitchRoot => "switch-root",
             Step::Bless => "bless",
+            Step::Images => "images",
+            Step::JoinApi => "join-api",
+            Step::JoinToken => "join-token",
+            Step::JoinName => "join-name",
+            Step::JoinReset => "join-reset",
+            Step::Join => "join",
+            Step::Kubelet => "kubelet",
+            Step::Joined => "joined",
         }
     }
 }

@@ -1,26 +1,33 @@
 //! What `tatara-node` knows about the node it runs on.
 
 pub(crate) mod bless;
+mod console;
 mod grubenv;
 mod health;
 mod history;
+pub(crate) mod images;
+pub(crate) mod join;
+pub(crate) mod kubelet;
 mod lock;
 pub(crate) mod reinstall;
 pub(crate) mod status;
 mod svg;
+mod system;
 mod systemd;
 mod table;
 pub(crate) mod timeline;
 pub(crate) mod tuning;
+mod web;
 
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tatara_spec::config::{self, NodeConfig};
 use tatara_spec::layout::{run, state};
-use tatara_spec::record::BootRecord;
-use tatara_spec::{Code, Fault};
+use tatara_spec::record::{BootRecord, Versions};
+use tatara_spec::{Code, Fault, layout};
 
 /// How an answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +76,19 @@ impl Node {
         })
     }
 
+    /// The config that this boot was rendered from. Only root may read it.
+    fn config(&self) -> Result<NodeConfig, Fault> {
+        let path = self.state(state::CONFIG);
+        let bytes = fs::read(&path)
+            .map_err(|error| Fault::caused(Code::NodeState, format!("read {}", path.display()), error))?;
+        config::parse("accepted config", &bytes).map_err(|diagnostics| config::to_fault(&diagnostics))
+    }
+
+    /// What the root has for Kubernetes.
+    fn versions(&self) -> Result<Versions, Fault> {
+        Ok(read_json(&self.run(layout::VERSIONS))?.unwrap_or_default())
+    }
+
     /// The kernel that runs it.
     pub(crate) fn kernel(&self) -> tuning::Live {
         tuning::Live::new(self.root.clone())
@@ -93,15 +113,20 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Fault> {
         .map_err(|error| Fault::caused(Code::NodeState, format!("parse {}", path.display()), error))
 }
 
-/// Writes a file so that it is there whole or not at all, also after a power cut.
+/// Writes a file that everybody may read so that it is there whole or not at all, also after a power cut.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    write_whole(path, bytes, 0o644)
+}
+
+/// The same for a file with this mode.
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
     let write = || -> std::io::Result<()> {
         let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
         fs::create_dir_all(directory)?;
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
         let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

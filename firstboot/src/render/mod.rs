@@ -1,7 +1,9 @@
 //! `render`: a node's config to the files below /etc, one module a topic. No I/O.
 
 mod files;
+mod firewall;
 mod identity;
+pub mod kubernetes;
 mod network;
 mod slices;
 mod sshd;
@@ -13,6 +15,7 @@ mod users;
 use std::collections::BTreeMap;
 use tatara_spec::config::NodeConfig;
 use tatara_spec::cpu::CpuPlan;
+use tatara_spec::record::Versions;
 use tatara_spec::{Code, Fault};
 
 /// Everything that the files are made from.
@@ -28,6 +31,8 @@ pub struct Input<'a> {
     pub machine_id: &'a str,
     /// The root's own account files, to which the users are appended.
     pub base: &'a BaseFiles,
+    /// What the root has for Kubernetes; `None` where there is no root yet and the files are only made to see whether they can be.
+    pub versions: Option<&'a Versions>,
 }
 
 /// The account files that the root was built with.
@@ -104,6 +109,8 @@ pub fn render(input: &Input<'_>) -> Result<Vec<Rendered>, Fault> {
     rendered.extend(tuning::render(config, input.cpu)?);
     rendered.extend(slices::render(input.cpu));
     rendered.extend(systemd::render(input.cpu));
+    rendered.extend(kubernetes::render(config, input.cpu, input.versions)?);
+    rendered.extend(firewall::render(config.firewall.as_ref())?);
     let mut made: std::collections::BTreeSet<String> =
         rendered.iter().map(|file| file.path.clone()).collect();
     for file in files::render(&config.files)? {

@@ -27,7 +27,7 @@ const DPKG_OPTIONS: &[&str] = &[
 ];
 
 /// Where Debian's archive keys are on a Debian machine.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What a bootstrap is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What `tatara image build` can be told.
 
 use super::kernel::Overrides;
+use super::kubernetes::Source;
 use super::packages::{Flavour, Profile};
 use std::path::PathBuf;
 
@@ -13,6 +14,10 @@ pub struct Options {
     /// The root and its packages
     #[command(flatten)]
     pub root: RootOptions,
+    /// Kubernetes' programs for the root: release:VERSION (upstream's files, verified), dir:PATH (kubeadm, kubelet and
+    /// kubectl in a directory), or debian-source (1.20, built from Debian 12's source package and cached)
+    #[arg(long, value_name = "SOURCE")]
+    pub kubernetes: Option<Source>,
     /// Kernel files that are not the root's
     #[command(flatten)]
     pub kernel_files: Overrides,

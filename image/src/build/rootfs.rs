@@ -33,7 +33,18 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Mount points, and directories that a program expects.
-const DIRECTORIES: &[&str] = &["dev", "proc", "sys", "run", "tmp", "var", "etc", "usr/lib/sysimage"];
+const DIRECTORIES: &[&str] = &[
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "var",
+    "etc",
+    "usr/lib/sysimage",
+    "opt/cni/bin",
+    "usr/libexec/kubernetes/kubelet-plugins/volume/exec",
+];
 
 /// What belongs to the build or to one machine: removed, with everything below.
 const REMOVED: &[&str] = &[
@@ -51,6 +62,10 @@ const REMOVED: &[&str] = &[
     "etc/ssh/ssh_host_ed25519_key.pub",
     "etc/ssh/ssh_host_rsa_key",
     "etc/ssh/ssh_host_rsa_key.pub",
+    // Debian enables what it installs. Here the node's config says what runs.
+    "etc/systemd/system/etcd2.service",
+    "etc/systemd/system/multi-user.target.wants/containerd.service",
+    "etc/systemd/system/multi-user.target.wants/etcd.service",
     "etc/.pwd.lock",
     "etc/passwd-",
     "etc/group-",
@@ -120,7 +135,8 @@ fn place(root: &Path, entry: &RootfsEntry) -> Result<()> {
     }
 }
 
-fn make_directory(path: &Path) -> Result<()> {
+/// Makes a directory and those above it.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the directory {}", path.display()))
 }
 
@@ -129,7 +145,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Writes a file anew: what was there, perhaps a link to elsewhere, is not written through.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     remove(path)?;
     if let Some(parent) = path.parent() {
         make_directory(parent)?;
@@ -139,7 +155,8 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn copy_executable(from: &Path, to: &Path) -> Result<()> {
+/// Copies a program; what was there is replaced.
+pub(crate) fn copy_executable(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     write(to, &bytes, 0o755)
 }

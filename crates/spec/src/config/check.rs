@@ -1,7 +1,8 @@
 //! Every key and value against the JSON Schema that is made from the config's types.
 //!
 //! Only what schemars makes of these types is understood: `$ref`, `anyOf` with null, `type`, `oneOf` of constants,
-//! `properties`, `required`, `additionalProperties`, `propertyNames`, `items`, `minItems`, `minimum`, `maximum`, `format`.
+//! `properties`, `required`, `additionalProperties`, `propertyNames`, `items`, `minItems`, `minimum`, `maximum`, `format`,
+//! `writeOnly`, and `true` for anything.
 //! A test holds the two together.
 
 use super::diagnostic::{Problem, alternatives, did_you_mean, nearest, quote};
@@ -39,6 +40,11 @@ pub(super) fn resolve<'s>(root: &'s Value, schema: &'s Value) -> Shape<'s> {
     Shape { schema, nullable }
 }
 
+/// Whether anything may stand there.
+pub(super) fn is_any(schema: &Value) -> bool {
+    *schema == Value::Bool(true)
+}
+
 /// The name of the type that a value must have, null aside.
 pub(super) fn type_name(schema: &Value) -> &str {
     match &schema["type"] {
@@ -64,6 +70,9 @@ impl Checker<'_, '_> {
     fn value(&mut self, schema: &Value, node: &Node, path: &str) {
         let shape = resolve(self.root, schema);
         if matches!(node.kind, Kind::Refused) || (shape.nullable && node.is_null()) {
+            return;
+        }
+        if is_any(shape.schema) {
             return;
         }
         let words = words(shape.schema);
@@ -170,7 +179,14 @@ impl Checker<'_, '_> {
 
     fn text(&mut self, schema: &Value, node: &Node, text: &str, path: &str) {
         if let Err(expected) = format::check(&schema["format"], text) {
-            self.wrong(node, path, &expected);
+            if schema["writeOnly"] == true {
+                self.problems.push(Problem::invalid(
+                    node.at,
+                    format!("`{path}` is wrong (not shown: it is a secret); {expected}"),
+                ));
+            } else {
+                self.wrong(node, path, &expected);
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Contradictions between values that are right by themselves.
 
+mod kubernetes;
+
 use super::diagnostic::{Problem, did_you_mean, quote};
 use super::tree::Node;
 use super::{Interface, Isolation, NodeConfig};
@@ -14,6 +16,8 @@ pub(super) fn check(config: &NodeConfig, root: &Node, problems: &mut Vec<Problem
     checker.duplicates(config);
     checker.user_ids(config);
     checker.tuning(config);
+    checker.kubernetes(config);
+    checker.firewall(config);
     let names: Vec<&str> =
         config.network.interfaces.iter().map(|interface| interface.name.as_str()).collect();
     for (index, interface) in config.network.interfaces.iter().enumerate() {

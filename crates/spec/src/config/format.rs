@@ -2,9 +2,12 @@
 //!
 //! Each check answers with what was expected, as the end of a message: `expected …`, perhaps with the nearest right value.
 
+mod kubernetes;
 mod machine;
 mod net;
 mod people;
+
+pub use kubernetes::is_bootstrap_token;
 
 use serde_json::Value;
 
@@ -18,6 +21,8 @@ type Check = fn(&str) -> Checked;
 pub(super) const FORMATS: &[(&str, Check)] = &[
     ("absolute-path", people::absolute_path),
     ("bond-mode", net::bond_mode),
+    ("bootstrap-token", kubernetes::bootstrap_token),
+    ("ca-cert-hash", kubernetes::ca_cert_hash),
     ("cpu-list", machine::cpu_list),
     ("device-path", machine::device_path),
     ("domain-name", net::domain_name),
@@ -26,20 +31,31 @@ pub(super) const FORMATS: &[(&str, Check)] = &[
     ("glob", machine::glob),
     ("host", net::host),
     ("host-name", net::host_name),
+    ("host-port", kubernetes::host_port),
     ("https-url", net::https_url),
+    ("image-reference", kubernetes::image_reference),
     ("interface-address", net::interface_address),
     ("interface-name", net::interface_name),
     ("ip", net::ip),
     ("kernel-argument", machine::kernel_argument),
+    ("kubeconfig", kubernetes::kubeconfig),
+    ("kubelet-key", kubernetes::kubelet_key),
+    ("label-key", kubernetes::label_key),
+    ("label-value", kubernetes::label_value),
     ("login-name", people::login_name),
     ("mac", net::mac),
     ("minisign-key", people::minisign_key),
     ("module-name", machine::module_name),
     ("moment", people::moment),
     ("network-address", net::network_address),
+    ("node-label", kubernetes::node_label),
     ("one-line", machine::one_line),
+    ("registry", kubernetes::registry),
+    ("registry-url", kubernetes::registry_url),
     ("release-url", net::release_url),
+    ("sha256", kubernetes::sha256),
     ("size", machine::size),
+    ("source", kubernetes::source),
     ("ssh-public-key", people::ssh_public_key),
     ("sysctl-name", machine::sysctl_name),
     ("time-zone", people::time_zone),

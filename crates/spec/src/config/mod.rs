@@ -13,15 +13,22 @@
 mod check;
 mod consistency;
 mod diagnostic;
+mod firewall;
 mod format;
+mod kubernetes;
 mod reference;
+mod secret;
 mod tree;
 mod typed;
 mod user_id;
 mod v1alpha1;
 
 pub use diagnostic::{Diagnostic, to_fault};
+pub use firewall::{Cni, Firewall, NodePorts, OpenPort, PortProtocol};
+pub use format::is_bootstrap_token;
+pub use kubernetes::{ImageArchive, Join, Kubernetes, RegistryMirror, Role, Taint, TaintEffect};
 pub use reference::reference;
+pub use secret::Secret;
 pub use v1alpha1::{
     Bond, Confirm, DiskSelector, DiskTransport, FileEntry, Governor, Handover, Housekeeping, HugepageSize,
     Hugepages, Install, Interface, InterfaceMatch, Isolation, Metadata, Network, NodeConfig, ReleaseRef,

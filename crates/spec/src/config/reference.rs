@@ -1,6 +1,6 @@
 //! The config reference, docs/config.md, from the schema.
 
-use super::check::{Shape, resolve, type_name, words};
+use super::check::{Shape, is_any, resolve, type_name, words};
 use super::{NodeConfig, format};
 use serde_json::Value;
 
@@ -75,6 +75,9 @@ impl Writer<'_> {
     fn type_phrase(&self, schema: &Value) -> String {
         if let Some(only) = schema["const"].as_str() {
             return format!("`{only}`");
+        }
+        if is_any(schema) {
+            return "anything".to_owned();
         }
         let words = words(schema);
         if !words.is_empty() {

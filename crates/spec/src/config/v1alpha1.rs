@@ -1,5 +1,6 @@
 //! The types of `tatara.dev/v1alpha1`. Doc comments become the config reference and the JSON Schema.
 
+use super::{Firewall, Kubernetes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,12 @@ pub struct NodeConfig {
     /// CPU isolation, kernel arguments, sysctls, modules.
     #[serde(default)]
     pub tuning: Tuning,
+    /// Membership in a Kubernetes cluster.
+    #[serde(default)]
+    pub kubernetes: Option<Kubernetes>,
+    /// Who may open connections to the node; without it everybody may.
+    #[serde(default)]
+    pub firewall: Option<Firewall>,
     /// Further files below /etc.
     #[serde(default)]
     pub files: Vec<FileEntry>,

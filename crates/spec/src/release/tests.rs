@@ -44,6 +44,7 @@ fn good() -> Release {
         build_epoch: 1_700_000_000,
         kernel_version: "6.12.107+deb13-amd64".to_owned(),
         packages: BTreeMap::from([("systemd".to_owned(), "257".to_owned())]),
+        versions: Default::default(),
         kernel_config: BTreeMap::new(),
         artifacts,
     };

@@ -15,7 +15,7 @@ const LABEL_MAX_BYTES: usize = 63;
 const INTERFACE_NAME_MAX_BYTES: usize = 15;
 
 /// RFC 1123, section 2.1: labels of letters, digits and inner hyphens.
-fn is_domain_name(text: &str) -> bool {
+pub(super) fn is_domain_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= LABEL_MAX_BYTES
@@ -44,7 +44,7 @@ pub(super) fn domain_name(text: &str) -> Checked {
 }
 
 /// A name or an address. A name's last label is never a number, so a mistyped address is not taken for a name (RFC 3696, section 2).
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let numeric =
         text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     text.parse::<IpAddr>().is_ok() || (!numeric && is_domain_name(text))

@@ -132,7 +132,7 @@ pub(super) fn absolute_path(text: &str) -> Checked {
 }
 
 /// Files below /etc that are made from other keys; a second source would make the node unreachable.
-const OWN_FILES: [(&str, &str); 19] = [
+const OWN_FILES: [(&str, &str); 24] = [
     ("/etc/hostname", "`metadata.name`"),
     ("/etc/machine-id", "the install"),
     ("/etc/passwd", "`users`"),
@@ -151,6 +151,11 @@ const OWN_FILES: [(&str, &str); 19] = [
     ("/etc/systemd/system.conf.d/10-tatara.conf", "the release"),
     ("/etc/systemd/system.conf.d/20-tatara-cpus.conf", "`tuning.housekeeping`"),
     ("/etc/tatara/tuning.json", "`tuning`"),
+    ("/etc/tatara/kubelet.json", "`kubernetes.kubelet`"),
+    ("/etc/tatara/firewall.nft", "`firewall`"),
+    ("/etc/containerd/config.toml", "`kubernetes`"),
+    ("/etc/crictl.yaml", "`kubernetes`"),
+    ("/etc/modules-load.d/tatara-kubernetes.conf", "`kubernetes`"),
     ("/etc/systemd/journald.conf.d/10-tatara.conf", "the release"),
 ];
 

@@ -67,5 +67,20 @@ impl Trust {
     }
 }
 
+/// A TLS client that takes any certificate: for what is public, and is verified by other means once it has been read.
+///
+/// # Errors
+/// [`Code::Tls`].
+pub fn unverified() -> Result<Arc<ClientConfig>, Fault> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Fault::caused(Code::Tls, "TLS could not be set up", e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier::Anyone(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 #[cfg(test)]
 mod tests;

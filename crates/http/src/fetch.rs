@@ -13,6 +13,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderVal
 use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 use rustls::ClientConfig;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tatara_spec::{Code, Fault, redact};
@@ -65,6 +66,15 @@ pub struct File<'a> {
     pub limit: u64,
     /// How it is known to be genuine.
     pub authenticity: Authenticity,
+}
+
+/// What a server answered, whatever its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status of HTTP, e.g. 404.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 /// A large file of known size, to be streamed.
@@ -124,22 +134,76 @@ impl Client {
         })
     }
 
-    async fn get_whole(&self, target: &Target, url: Url, limit: u64) -> Result<Vec<u8>, Fault> {
-        let request = self.http.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut answer = self.settings.within_stall(target, request.send()).await?;
-        check(target, &answer)?;
-        let too_large = || target.reason(Code::HttpBody, format!("it is larger than {limit} bytes"));
-        if answer.content_length().is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = self.settings.within_stall(target, answer.chunk()).await? {
-            if (body.len() + chunk.len()) as u64 > limit {
-                return Err(too_large());
+    /// Asks a question whose answer may be an error status: the status tells what is to be known. `bearer` is a credential for the header
+    /// `Authorization` (RFC 6750), which only goes over https://.
+    ///
+    /// # Errors
+    /// As [`Self::get`], but not for statuses.
+    pub fn ask(&self, file: &File<'_>, bearer: Option<&str>) -> Result<Answer, Fault> {
+        let url = parse(file.url, Authenticity::Connection)?;
+        let target = Target::new(&format!("the {} could not be fetched", file.what), &url);
+        self.runtime.block_on(async {
+            let mut request =
+                self.http.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            if let Some(bearer) = bearer {
+                request = request.bearer_auth(bearer);
             }
-            body.extend_from_slice(&chunk);
-        }
+            let mut answer = self.settings.within_stall(&target, request.send()).await?;
+            let status = answer.status().as_u16();
+            let mut body = Vec::new();
+            self.body(&target, &mut answer, file.limit, &mut body).await?;
+            Ok(Answer { status, body })
+        })
+    }
+
+    /// Fetches a file of unknown size, piece by piece, into `sink`; gives its size in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; [`Code::DiskWrite`] when the sink takes no more.
+    pub fn save(&self, file: &File<'_>, sink: &mut dyn Write) -> Result<u64, Fault> {
+        let url = parse(file.url, file.authenticity)?;
+        let target = Target::new(&format!("the {} could not be fetched", file.what), &url);
+        self.runtime.block_on(async {
+            let mut answer = self.start(&target, url, file.limit).await?;
+            self.body(&target, &mut answer, file.limit, sink).await
+        })
+    }
+
+    async fn get_whole(&self, target: &Target, url: Url, limit: u64) -> Result<Vec<u8>, Fault> {
+        let mut answer = self.start(target, url, limit).await?;
+        let mut body = Vec::new();
+        self.body(target, &mut answer, limit, &mut body).await?;
         Ok(body)
+    }
+
+    /// An answer with a good status and of a kind that can be a file.
+    async fn start(&self, target: &Target, url: Url, limit: u64) -> Result<Response, Fault> {
+        let request = self.http.get(url).header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let answer = self.settings.within_stall(target, request.send()).await?;
+        check(target, &answer)?;
+        if answer.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large(target, limit));
+        }
+        Ok(answer)
+    }
+
+    async fn body(
+        &self,
+        target: &Target,
+        answer: &mut Response,
+        limit: u64,
+        sink: &mut dyn Write,
+    ) -> Result<u64, Fault> {
+        let mut bytes = 0;
+        while let Some(chunk) = self.settings.within_stall(target, answer.chunk()).await? {
+            bytes += chunk.len() as u64;
+            if bytes > limit {
+                return Err(too_large(target, limit));
+            }
+            sink.write_all(&chunk)
+                .map_err(|error| target.reason(Code::DiskWrite, format!("it could not be kept: {error}")))?;
+        }
+        Ok(bytes)
     }
 
     /// Starts to stream a large file. A background thread reads ahead by at most [`AHEAD`] bytes, resumes where a
@@ -201,6 +265,10 @@ impl Settings {
             }
         }
     }
+}
+
+fn too_large(target: &Target, limit: u64) -> Fault {
+    target.reason(Code::HttpBody, format!("it is larger than {limit} bytes"))
 }
 
 fn runtime() -> Result<Runtime, Fault> {

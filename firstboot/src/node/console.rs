@@ -1,0 +1,46 @@
+//! Steps of the node on its consoles and in its log, as PID 1 prints its own.
+
+use std::io::Write;
+use tatara_spec::step::Step;
+use tatara_spec::{Fault, redact};
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Mark<'a> {
+    /// It begins.
+    Begin,
+    /// It is done, with this detail.
+    Ok(&'a str),
+    /// It failed.
+    Fail(&'a Fault),
+}
+
+/// One line on standard output, the journal's, and on the console.
+pub(super) fn step(step: Step, mark: Mark<'_>) {
+    let t = seconds_since_boot();
+    let line = match mark {
+        Mark::Begin => format!("tatara: step={step} state=begin t={t:.3}"),
+        Mark::Ok("") => format!("tatara: step={step} state=ok t={t:.3}"),
+        Mark::Ok(detail) => format!("tatara: step={step} state=ok t={t:.3} {detail}"),
+        Mark::Fail(fault) => {
+            format!("tatara: step={step} state=fail t={t:.3} code={} {}", fault.code, fault.chain())
+        }
+    };
+    let line = redact::urls(&line);
+    announce(&line);
+    // The journal that went away is no reason to stop what is being done.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Seconds since the kernel's start.
+pub(super) fn seconds_since_boot() -> f64 {
+    tatara_sys::time::since_boot().as_secs_f64()
+}
+
+/// To every console through the kernel log, at level 5 (notice): a quiet console still has it in the log. Best effort,
+/// as what was done is done also where /dev/kmsg cannot be written.
+pub(super) fn announce(line: &str) {
+    if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        let _ = kmsg.write_all(format!("<5>{line}\n").as_bytes());
+    }
+}

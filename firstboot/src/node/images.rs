@@ -1,0 +1,195 @@
+//! `tatara-node images`: container images of the config, imported before the node joins.
+
+use super::console::{Mark, step};
+use super::system::{self, System};
+use super::{Node, read_json, web, write_atomically};
+use sha2::{Digest as _, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use tatara_http::backoff::Backoff;
+use tatara_http::fetch::{self, Authenticity};
+use tatara_spec::config::ImageArchive;
+use tatara_spec::layout::state;
+use tatara_spec::step::Step;
+use tatara_spec::{Code, Fault, redact};
+use url::Url;
+
+/// containerd's namespace of the kubelet's images.
+const NAMESPACE: &str = "k8s.io";
+/// containerd tells the kubelet not to collect what has it (containerd, internal/cri/labels).
+const PINNED: &str = "io.cri-containerd.pinned=pinned";
+/// More than the largest image archives there are; a wrong URL must not fill the disk for hours. 64 GiB.
+const LIMIT_BYTES: u64 = 64 << 30;
+
+/// Imports what is missing. Before the join it goes on until all are there; later, when pods already run, one pass is made: a server
+/// that is away must not keep the kubelet from starting.
+pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
+    let config = node.config()?;
+    let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
+    let joined = node.state(state::JOINED).exists();
+    let importer = Importer { node, system: &System::default() };
+    let mut backoff = Backoff::default();
+    loop {
+        step(Step::Images, Mark::Begin);
+        match importer.all(&kubernetes.images) {
+            Ok(imported) => {
+                let detail = format!("images={} imported={imported}", kubernetes.images.len());
+                step(Step::Images, Mark::Ok(&detail));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(fault) if joined => return Err(fault),
+            Err(fault) => step(Step::Images, Mark::Fail(&fault)),
+        }
+        std::thread::sleep(backoff.next_wait());
+    }
+}
+
+struct Importer<'a> {
+    node: &'a Node,
+    system: &'a System,
+}
+
+impl Importer<'_> {
+    /// How many had to be imported.
+    fn all(&self, archives: &[ImageArchive]) -> Result<usize, Fault> {
+        if archives.is_empty() {
+            return Ok(0);
+        }
+        let mut there = self.names()?;
+        let mut imported = 0;
+        for archive in archives {
+            let marker = self.node.state(&format!("{}/{}", state::IMAGES_DIR, archive.sha256));
+            // A marker that cannot be read is no marker.
+            let names = read_json::<Vec<String>>(&marker).ok().flatten();
+            if names.is_some_and(|names| names.iter().all(|name| there.contains(name))) {
+                continue;
+            }
+            let names = self.one(archive)?;
+            let json = serde_json::to_vec(&names)
+                .map_err(|error| Fault::caused(Code::Internal, "write the names of images", error))?;
+            write_atomically(&marker, &json)?;
+            there.extend(names);
+            imported += 1;
+        }
+        Ok(imported)
+    }
+
+    /// Fetches, verifies, imports and pins one archive; the names of its images.
+    fn one(&self, archive: &ImageArchive) -> Result<Vec<String>, Fault> {
+        let path = self.node.state(&format!("{}/partial", state::IMAGES_DIR));
+        let result = self.fetch(archive, &path).and_then(|()| self.import(archive, &path));
+        // Also what is half there: it would take the room that the next attempt needs.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Fault::caused(Code::NodeState, format!("remove {}", path.display()), error))
+            }
+            _ => result,
+        }
+    }
+
+    fn fetch(&self, archive: &ImageArchive, path: &Path) -> Result<(), Fault> {
+        let url = self.absolute(&archive.url)?;
+        let failed = |error: std::io::Error| {
+            Fault::caused(Code::DiskWrite, format!("write {}", path.display()), error)
+        };
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        let mut sink = Hashing { file, hash: Sha256::new() };
+        let wanted = fetch::File {
+            url: url.as_str(),
+            what: "image archive",
+            limit: LIMIT_BYTES,
+            authenticity: Authenticity::Content,
+        };
+        let bytes = web::client(self.node)?.save(&wanted, &mut sink)?;
+        let found: String = sink.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found != archive.sha256 {
+            let message = format!(
+                "the image archive {} has {bytes} bytes and the SHA-256 {found}, not {}",
+                redact::url(url.as_str()),
+                archive.sha256
+            );
+            return Err(Fault::new(Code::ImageDigest, message));
+        }
+        Ok(())
+    }
+
+    /// A relative URL is relative to the config's, which PID 1 has kept.
+    fn absolute(&self, text: &str) -> Result<Url, Fault> {
+        let wrong = |error: url::ParseError| {
+            Fault::caused(Code::UrlBad, format!("`{}` is not a URL", redact::url(text)), error)
+        };
+        match Url::parse(text) {
+            Ok(url) => Ok(url),
+            Err(url::ParseError::RelativeUrlWithoutBase) => {
+                let path = self.node.state(state::CONFIG_URL);
+                let base = fs::read_to_string(&path).map_err(|error| {
+                    Fault::caused(Code::NodeState, format!("read {}", path.display()), error)
+                })?;
+                Url::parse(base.trim()).and_then(|base| base.join(text)).map_err(wrong)
+            }
+            Err(error) => Err(wrong(error)),
+        }
+    }
+
+    fn import(&self, archive: &ImageArchive, path: &Path) -> Result<Vec<String>, Fault> {
+        let what = format!("import the image archive {}", redact::url(&archive.url));
+        let said = self.ctr(&what, &["import".as_ref(), path.as_os_str()])?;
+        // containerd's versions word it differently, but each names what it imported.
+        let imported: Vec<String> =
+            self.names()?.into_iter().filter(|name| said.contains(name.as_str())).collect();
+        if imported.is_empty() {
+            return Err(Fault::new(Code::ImageImport, format!("{what}: containerd names no image in it")));
+        }
+        for name in &imported {
+            self.ctr(&format!("pin the image {name}"), &["label".as_ref(), name.as_ref(), PINNED.as_ref()])?;
+        }
+        Ok(imported)
+    }
+
+    fn names(&self) -> Result<Vec<String>, Fault> {
+        let said = self.ctr("list the images", &["list".as_ref(), "--quiet".as_ref()])?;
+        Ok(said.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()).collect())
+    }
+
+    fn ctr(&self, what: &str, arguments: &[&std::ffi::OsStr]) -> Result<String, Fault> {
+        let mut command = Command::new(&self.system.ctr);
+        command.args(["--namespace", NAMESPACE, "images"]).args(arguments);
+        let finished = system::run(&mut command, |_| ())
+            .map_err(|error| Fault::caused(Code::ImageImport, format!("{what}: run ctr"), error))?;
+        if finished.status.success() {
+            return Ok(finished.said);
+        }
+        let message = format!("{what}: ctr ended with {}: {}", finished.status, finished.last_words());
+        Err(Fault::new(Code::ImageImport, message))
+    }
+}
+
+/// Writes and hashes.
+struct Hashing {
+    file: File,
+    hash: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,142 @@
+//! Running kubeadm, and what its words mean.
+
+use super::credential::Credential;
+use crate::node::system::{self, Finished, System};
+use crate::node::{Node, write_whole};
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+use tatara_firstboot::render::kubernetes::{Discovery, join_configuration};
+use tatara_spec::config::NodeConfig;
+use tatara_spec::cpu::kubelet::Version;
+use tatara_spec::{Code, Fault};
+
+/// In memory only, and only while kubeadm runs.
+const CONFIG: &str = "/run/tatara/kubeadm-join.json";
+const DISCOVERY: &str = "/run/tatara/kubeadm-discovery.conf";
+
+/// Stands where a secret was.
+const HIDDEN: &str = "(secret)";
+
+pub(super) fn join(
+    node: &Node,
+    system: &System,
+    config: &NodeConfig,
+    version: Version,
+    credential: &Credential,
+) -> Result<(), Fault> {
+    let discovery_path = node.run(DISCOVERY);
+    let discovery_text = discovery_path.display().to_string();
+    let discovery = match credential {
+        Credential::Token(token) => Discovery::Token(token),
+        Credential::File(text) => {
+            write_whole(&discovery_path, text.as_bytes(), 0o600)?;
+            Discovery::File(&discovery_text)
+        }
+    };
+    let path = node.run(CONFIG);
+    write_whole(&path, join_configuration(config, version, discovery)?.as_bytes(), 0o600)?;
+    let mut command = Command::new(&system.kubeadm);
+    command.arg("join").arg("--config").arg(&path);
+    let finished = run(&mut command, &credential.secrets());
+    for path in [&path, &discovery_path] {
+        // It is in /run, which ends with this boot; the next attempt writes it anew.
+        let _ = fs::remove_file(path);
+    }
+    let finished = finished?;
+    if finished.status.success() { Ok(()) } else { Err(explain(&finished)) }
+}
+
+/// Takes away what a join has left: stops the kubelet, removes its files and kubeadm's.
+pub(super) fn reset(system: &System) -> Result<(), Fault> {
+    let mut command = Command::new(&system.kubeadm);
+    command.args(["reset", "--force", "--cri-socket", "unix:///run/containerd/containerd.sock"]);
+    let finished = run(&mut command, &[])?;
+    if finished.status.success() {
+        return Ok(());
+    }
+    let message = format!("kubeadm reset ended with {}: {}", finished.status, finished.last_words());
+    Err(Fault::new(Code::Join, message))
+}
+
+/// Its words go to the journal as they come, without the secrets.
+fn run(command: &mut Command, secrets: &[String]) -> Result<Finished, Fault> {
+    let mut finished = system::run(command, |line| {
+        let _ = writeln!(std::io::stdout(), "kubeadm: {}", hide(line, secrets));
+    })
+    .map_err(|error| Fault::caused(Code::Join, "run kubeadm", error))?;
+    finished.said = hide(&finished.said, secrets);
+    Ok(finished)
+}
+
+fn hide(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), HIDDEN))
+}
+
+/// A code for kubeadm's words.
+fn explain(finished: &Finished) -> Fault {
+    let said = &finished.said;
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    // `[ERROR NAME]: why`, one a line (Kubernetes, cmd/kubeadm/app/preflight, RunChecks).
+    let checks: Vec<&str> = said.lines().map(str::trim).filter(|line| line.starts_with("[ERROR ")).collect();
+    if !checks.is_empty() {
+        return Fault::new(Code::JoinPreflight, checks.join(" / "));
+    }
+    let code = if has(&["and status \"Ready\" already exists"]) {
+        Code::JoinName
+    } else if has(&["is not pinned", "are pinned", "cluster CA found in cluster-info"]) {
+        Code::JoinCa
+    } else if has(&["could not find a JWS signature", "Unauthorized", "invalid bearer token"]) {
+        Code::JoinToken
+    } else if has(&[
+        "The kubelet is not running",
+        "kubelet isn't running or healthy",
+        "kubelet is not healthy",
+    ]) {
+        Code::Kubelet
+    } else {
+        Code::Join
+    };
+    Fault::new(code, format!("kubeadm join ended with {}: {}", finished.status, finished.last_words()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{explain, hide};
+    use crate::node::system::Finished;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use tatara_spec::Code;
+
+    #[test]
+    fn words_have_codes() {
+        for (said, code) in [
+            (
+                "error execution phase kubelet-start: a Node with name \"n\" and status \"Ready\" already exists in the cluster.",
+                Code::JoinName,
+            ),
+            (
+                "[preflight] Some fatal errors occurred:\n\t[ERROR CRI]: container runtime is not running\n\t[ERROR Port-10250]: Port 10250 is in use",
+                Code::JoinPreflight,
+            ),
+            (
+                "could not find a JWS signature in the cluster-info ConfigMap for token ID \"abcdef\"",
+                Code::JoinToken,
+            ),
+            (
+                "cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"sha256:1\" are pinned",
+                Code::JoinCa,
+            ),
+            ("error uploading crisocket: timed out waiting for the condition", Code::Join),
+        ] {
+            let fault = explain(&Finished { status: ExitStatus::from_raw(256), said: said.to_owned() });
+            assert_eq!(fault.code, code, "{said}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let secrets = ["abcdef.0123456789abcdef".to_owned()];
+        assert_eq!(hide("--token abcdef.0123456789abcdef x", &secrets), "--token (secret) x");
+    }
+}

@@ -1,0 +1,211 @@
+//! `tatara-node join`: the node becomes a member of its cluster, once.
+//!
+//! Every step can be cut off at any instruction and is repeated until it succeeds. The stamp is written when the kubelet was healthy, and
+//! the secrets are erased after that; whoever finds the stamp erases what is left of them.
+
+mod cluster;
+mod credential;
+mod erase;
+mod health;
+mod kubeadm;
+mod progress;
+
+use super::system::System;
+use super::{Node, read_json, write_atomically};
+use cluster::{Cluster, NodeObject};
+use credential::Credential;
+use progress::{Progress, Rest};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tatara_firstboot::render::kubernetes::node_name;
+use tatara_spec::config::{Kubernetes, NodeConfig};
+use tatara_spec::cpu::kubelet::Version;
+use tatara_spec::layout::state;
+use tatara_spec::record::{JoinStamp, JoinState};
+use tatara_spec::step::Step;
+use tatara_spec::{Code, Fault};
+
+pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
+    run_with(node, &System::default(), progress::sleep)
+}
+
+fn run_with(node: &Node, system: &System, rest: Rest) -> Result<ExitCode, Fault> {
+    let config = node.config()?;
+    let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
+    let join = Join { node, system, config: &config, kubernetes, name: node_name(&config, kubernetes) };
+    let mut progress = Progress::new(node, join.name, &kubernetes.endpoint, rest);
+    match join.stamp()? {
+        Some(stamp) => join.member(&mut progress, &stamp),
+        None => join.become_member(&mut progress),
+    }
+}
+
+struct Join<'a> {
+    node: &'a Node,
+    system: &'a System,
+    config: &'a NodeConfig,
+    kubernetes: &'a Kubernetes,
+    name: &'a str,
+}
+
+impl Join<'_> {
+    fn stamp(&self) -> Result<Option<JoinStamp>, Fault> {
+        read_json(&self.node.state(state::JOINED))
+    }
+
+    /// At every boot after the join.
+    fn member(&self, progress: &mut Progress<'_>, stamp: &JoinStamp) -> Result<ExitCode, Fault> {
+        progress.begin(Step::Joined)?;
+        self.complete()?;
+        let other = (stamp.node_name != self.name || stamp.endpoint != self.kubernetes.endpoint).then(|| {
+            format!(
+                "the node is `{}` of {}; to make it `{}` of {}, reinstall it",
+                stamp.node_name, stamp.endpoint, self.name, self.kubernetes.endpoint
+            )
+        });
+        progress.joined(other)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Tries for ever: what is missing is outside of the node, or in its config, and then a reboot brings another one.
+    fn become_member(&self, progress: &mut Progress<'_>) -> Result<ExitCode, Fault> {
+        loop {
+            match self.attempt(progress) {
+                Ok(()) => {
+                    progress.joined(None)?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Err(fault) => progress.failed(&fault)?,
+            }
+        }
+    }
+
+    fn attempt(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
+        let cluster = progress.step(Step::JoinApi, || {
+            let cluster = Cluster::find(self.node, self.kubernetes)?;
+            Ok((cluster, format!("endpoint={}", self.kubernetes.endpoint)))
+        })?;
+        let credential = progress.step(Step::JoinToken, || {
+            let credential = Credential::take(self.node, &self.kubernetes.join)?;
+            cluster.check_token(&credential)?;
+            Ok((credential, format!("from={}", credential::source(&self.kubernetes.join))))
+        })?;
+        progress.step(Step::JoinReset, || self.reset())?;
+        let blocked = progress.blocked();
+        let found = progress.step(Step::JoinName, || {
+            let found = cluster.node(self.node, self.name, &credential)?;
+            self.check_name(found.as_ref(), blocked)?;
+            let was = if found.is_some() { "not-ready" } else { "none" };
+            Ok((found, format!("name={} node={was}", self.name)))
+        });
+        progress.block_on_ready(&found);
+        found?;
+        progress.step(Step::Join, || self.kubeadm(&credential))?;
+        progress.step(Step::Kubelet, || health::wait(self.system))?;
+        progress.step(Step::Joined, || {
+            self.leave_stamp()?;
+            self.complete()?;
+            Ok(((), format!("name={}", self.name)))
+        })
+    }
+
+    /// A Node that is Ready is somebody's: taking its name would take its pods and its volumes. One that this machine left there itself,
+    /// by a join that was cut off, becomes NotReady by itself, now that the kubelet is stopped. After a refusal only a deletion frees the
+    /// name: a machine that is only rebooting must not lose it.
+    fn check_name(&self, found: Option<&NodeObject>, blocked: bool) -> Result<(), Fault> {
+        let Some(found) = found else { return Ok(()) };
+        let own = found.is_this_machine(self.node);
+        let name = self.name;
+        if found.ready && own {
+            let why = format!(
+                "Node `{name}` is still Ready from this machine's last join; the cluster notices within a minute that it is gone"
+            );
+            return Err(Fault::new(Code::JoinApi, why));
+        }
+        if (found.ready || blocked) && !own {
+            let state = if found.ready { "is Ready" } else { "was Ready a moment ago" };
+            let why = format!("Node `{name}` {state} on another machine (machine id {})", found.machine_id);
+            return Err(Fault::new(Code::JoinName, why));
+        }
+        Ok(())
+    }
+
+    /// What a join that was cut off, or failed, has left.
+    fn reset(&self) -> Result<((), String), Fault> {
+        let leftovers = self.leftovers();
+        let Some(first) = leftovers.first() else { return Ok(((), "leftovers=none".to_owned())) };
+        let first = first.display().to_string();
+        kubeadm::reset(self.system)?;
+        // kubeadm leaves what it does not know; its own checks would find these.
+        for path in self.leftovers() {
+            fs::remove_file(&path)
+                .map_err(|error| Fault::caused(Code::Join, format!("remove {}", path.display()), error))?;
+        }
+        Ok(((), format!("leftovers={first}")))
+    }
+
+    fn leftovers(&self) -> Vec<PathBuf> {
+        let joining = self.node.state(state::JOINING);
+        let files = LEFTOVERS.iter().map(|path| self.node.run(path));
+        std::iter::once(joining).chain(files).filter(|path| path.exists()).collect()
+    }
+
+    fn kubeadm(&self, credential: &Credential) -> Result<((), String), Fault> {
+        let kubernetes = self.node.versions()?.kubernetes.unwrap_or_default();
+        let version = Version::parse(&kubernetes).ok_or_else(|| {
+            Fault::new(
+                Code::KubernetesPayload,
+                format!("the release's version of Kubernetes is `{kubernetes}`"),
+            )
+        })?;
+        write_atomically(&self.node.state(state::JOINING), b"")?;
+        kubeadm::join(self.node, self.system, self.config, version, credential)?;
+        Ok(((), format!("kubernetes={kubernetes}")))
+    }
+
+    fn leave_stamp(&self) -> Result<(), Fault> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stamp = JoinStamp {
+            node_name: self.name.to_owned(),
+            endpoint: self.kubernetes.endpoint.clone(),
+            kubernetes: self.node.versions()?.kubernetes.unwrap_or_default(),
+            unix_time: since.as_secs(),
+        };
+        let json = serde_json::to_vec_pretty(&stamp)
+            .map_err(|error| Fault::caused(Code::Internal, "write the join's stamp", error))?;
+        write_atomically(&self.node.state(state::JOINED), &json)
+    }
+
+    /// After the stamp: what only the join needed is taken away.
+    fn complete(&self) -> Result<(), Fault> {
+        erase::secrets(self.node, &self.kubernetes.join)?;
+        remove(&self.node.state(state::JOINING))
+    }
+}
+
+/// What kubeadm's checks find of an earlier join (Kubernetes, cmd/kubeadm/app/preflight, RunJoinNodeChecks).
+const LEFTOVERS: [&str; 4] = [
+    "/etc/kubernetes/kubelet.conf",
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+    "/etc/kubernetes/pki/ca.crt",
+    "/var/lib/kubelet/config.yaml",
+];
+
+fn remove(path: &Path) -> Result<(), Fault> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Fault::caused(Code::NodeState, format!("remove {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How a fault leaves the join: those that only a person can mend are refusals.
+fn outcome(code: Code) -> JoinState {
+    match code {
+        Code::JoinCa | Code::JoinName | Code::KubernetesPayload => JoinState::Refused,
+        _ => JoinState::Waiting,
+    }
+}

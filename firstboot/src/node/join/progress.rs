@@ -1,0 +1,116 @@
+//! How far the join has come: lines on the console, the record for `status`, and how long to wait before the next attempt.
+
+use super::outcome;
+use crate::node::console::{self, Mark};
+use crate::node::{Node, write_atomically};
+use std::time::Duration;
+use tatara_http::backoff::Backoff;
+use tatara_spec::layout::run;
+use tatara_spec::record::{JoinRecord, JoinState};
+use tatara_spec::step::Step;
+use tatara_spec::{Code, Fault, redact};
+
+/// Waits; another one in tests.
+pub(super) type Rest = fn(Duration);
+
+/// The real one.
+pub(super) fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}
+
+pub(super) struct Progress<'a> {
+    node: &'a Node,
+    record: JoinRecord,
+    backoff: Backoff,
+    rest: Rest,
+    /// The step of the last failure.
+    failed: Option<Step>,
+    /// Another machine's Node was Ready under this name.
+    blocked: bool,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(node: &'a Node, name: &str, endpoint: &str, rest: Rest) -> Self {
+        let record = JoinRecord {
+            node_name: name.to_owned(),
+            endpoint: endpoint.to_owned(),
+            state: JoinState::Running,
+            step: Step::JoinApi,
+            reason: None,
+            code: None,
+            attempts: 0,
+        };
+        Self { node, record, backoff: Backoff::default(), rest, failed: None, blocked: false }
+    }
+
+    /// Runs one step. The reason of the last failure stays on record until its step has succeeded.
+    pub(super) fn step<T>(
+        &mut self,
+        step: Step,
+        act: impl FnOnce() -> Result<(T, String), Fault>,
+    ) -> Result<T, Fault> {
+        self.begin(step)?;
+        let (value, detail) = act()?;
+        console::step(step, Mark::Ok(&detail));
+        if self.failed == Some(step) {
+            self.failed = None;
+            self.backoff.reset();
+            self.record.reason = None;
+            self.record.code = None;
+            self.record.attempts = 0;
+            self.record.state = JoinState::Running;
+        }
+        Ok(value)
+    }
+
+    pub(super) fn begin(&mut self, step: Step) -> Result<(), Fault> {
+        console::step(step, Mark::Begin);
+        self.record.step = step;
+        self.write()
+    }
+
+    /// Says why, and waits.
+    pub(super) fn failed(&mut self, fault: &Fault) -> Result<(), Fault> {
+        console::step(self.record.step, Mark::Fail(fault));
+        if self.failed != Some(self.record.step) {
+            self.backoff.reset();
+            self.record.attempts = 0;
+        }
+        self.failed = Some(self.record.step);
+        self.record.attempts += 1;
+        self.record.state = outcome(fault.code);
+        self.record.reason = Some(redact::urls(&fault.chain()));
+        self.record.code = Some(fault.code.name().to_owned());
+        self.write()?;
+        (self.rest)(self.backoff.next_wait());
+        Ok(())
+    }
+
+    /// The end. `but` is what is not as the config says.
+    pub(super) fn joined(&mut self, but: Option<String>) -> Result<(), Fault> {
+        self.record.state = JoinState::Joined;
+        self.record.code = None;
+        self.record.reason = but;
+        self.record.attempts = 0;
+        self.write()
+    }
+
+    pub(super) fn blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Remembers that the name is another machine's, until its Node is deleted.
+    pub(super) fn block_on_ready<T>(&mut self, found: &Result<Option<T>, Fault>) {
+        match found {
+            Err(fault) if fault.code == Code::JoinName => self.blocked = true,
+            Ok(_) => self.blocked = false,
+            Err(_) => {}
+        }
+    }
+
+    fn write(&self) -> Result<(), Fault> {
+        let json = serde_json::to_vec_pretty(&self.record)
+            .map_err(|error| Fault::caused(Code::Internal, "write the join's record", error))?;
+        write_atomically(&self.node.run(run::JOIN), &json)
+    }
+}

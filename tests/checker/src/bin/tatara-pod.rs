@@ -1,0 +1,44 @@
+//! What the pods of the tests run, as the only file of their image. `pause` keeps a pod's namespaces; `say TEXT…` prints the
+//! text, then the CPUs that it may run on, and stays; `cpus` prints the CPUs and ends; `write FILE TEXT` writes a file and stays, as
+//! network plugins install their configuration.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((command, [])) if command == "pause" => stay(),
+        Some((command, [])) if command == "cpus" => print_cpus(),
+        Some((command, text)) if command == "say" => {
+            println!("{}", text.join(" "));
+            print_cpus();
+            stay();
+        }
+        Some((command, [file, text])) if command == "write" => {
+            if let Err(error) = std::fs::write(file, text) {
+                eprintln!("cannot write {file}: {error}");
+                return ExitCode::FAILURE;
+            }
+            stay();
+        }
+        _ => {
+            eprintln!("usage: tatara-pod pause | say TEXT… | cpus | write FILE TEXT");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// `cpus: 2-3`, as proc(5) has them of this process.
+fn print_cpus() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    println!("cpus: {}", cpus.unwrap_or("unknown").trim());
+}
+
+/// Until the container is killed.
+fn stay() {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,158 @@
+//! The programs of a control plane, with the arguments that kubeadm gives them in its static pods (Kubernetes 1.20,
+//! cmd/kubeadm/app/phases/controlplane/manifests.go).
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// etcd, on the loopback of the test's namespace.
+pub(super) const ETCD: &str = "http://127.0.0.1:2379";
+
+/// Lines of a program's log in a message.
+const TAIL_LINES: usize = 15;
+
+const SERVICES: &str = "10.96.0.0/16";
+
+pub(super) struct Plane {
+    dir: PathBuf,
+    programs: PathBuf,
+    address: String,
+    running: Vec<(&'static str, Child)>,
+}
+
+const API_SERVER: &str = "kube-apiserver";
+
+impl Plane {
+    pub(super) fn new(dir: &Path, programs: &Path, address: &str) -> Self {
+        let (dir, programs, address) = (dir.to_owned(), programs.to_owned(), address.to_owned());
+        Self { dir, programs, address, running: Vec::new() }
+    }
+
+    /// Starts everything; the parts wait for each other by themselves.
+    pub(super) fn start(&mut self) {
+        // What is lost with the test need not survive a power cut.
+        let data = format!("--data-dir={}", self.dir.join("etcd").display());
+        self.run("etcd", Path::new("etcd"), &[data, "--unsafe-no-fsync=true".to_owned()]);
+        self.api_server(true);
+        let programs = self.programs.clone();
+        let manager = self.controller_manager();
+        self.run("kube-controller-manager", &programs.join("kube-controller-manager"), &manager);
+        let scheduler = [self.kubeconfig("scheduler"), LOOPBACK.into(), NO_PORT.into(), NO_ELECTION.into()];
+        self.run("kube-scheduler", &programs.join("kube-scheduler"), &scheduler);
+    }
+
+    pub(super) fn api_server(&mut self, runs: bool) {
+        if runs {
+            let program = self.programs.join(API_SERVER);
+            let arguments = self.api_server_arguments();
+            self.run(API_SERVER, &program, &arguments);
+        } else {
+            for (_, child) in self.running.iter_mut().filter(|(name, _)| *name == API_SERVER) {
+                end(child);
+            }
+            self.running.retain(|(name, _)| *name != API_SERVER);
+        }
+    }
+
+    fn run(&mut self, name: &'static str, program: &Path, arguments: &[String]) {
+        let log = File::options().create(true).append(true).open(self.log(name)).expect("a log");
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&self.dir).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("the log")).stderr(log);
+        self.running.push((name, command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"))));
+    }
+
+    fn pki(&self, name: &str) -> String {
+        self.dir.join("pki").join(name).display().to_string()
+    }
+
+    fn kubeconfig(&self, who: &str) -> String {
+        format!("--kubeconfig={}", self.dir.join(format!("{who}.conf")).display())
+    }
+
+    fn api_server_arguments(&self) -> Vec<String> {
+        let files = [
+            ("client-ca-file", "ca.crt"),
+            ("kubelet-client-certificate", "apiserver-kubelet-client.crt"),
+            ("kubelet-client-key", "apiserver-kubelet-client.key"),
+            ("proxy-client-cert-file", "front-proxy-client.crt"),
+            ("proxy-client-key-file", "front-proxy-client.key"),
+            ("requestheader-client-ca-file", "front-proxy-ca.crt"),
+            ("service-account-key-file", "sa.pub"),
+            ("service-account-signing-key-file", "sa.key"),
+            ("tls-cert-file", "apiserver.crt"),
+            ("tls-private-key-file", "apiserver.key"),
+        ];
+        let others = [
+            ("advertise-address", self.address.as_str()),
+            ("allow-privileged", "true"),
+            ("authorization-mode", "Node,RBAC"),
+            ("enable-admission-plugins", "NodeRestriction"),
+            ("enable-bootstrap-token-auth", "true"),
+            ("etcd-servers", ETCD),
+            ("insecure-port", "0"),
+            ("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname"),
+            ("requestheader-allowed-names", "front-proxy-client"),
+            ("requestheader-extra-headers-prefix", "X-Remote-Extra-"),
+            ("requestheader-group-headers", "X-Remote-Group"),
+            ("requestheader-username-headers", "X-Remote-User"),
+            ("secure-port", "6443"),
+            ("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
+            ("service-cluster-ip-range", SERVICES),
+        ];
+        let files = files.iter().map(|(flag, name)| format!("--{flag}={}", self.pki(name)));
+        files.chain(others.iter().map(|(flag, value)| format!("--{flag}={value}"))).collect()
+    }
+
+    fn controller_manager(&self) -> Vec<String> {
+        let files = [
+            ("cluster-signing-cert-file", "ca.crt"),
+            ("cluster-signing-key-file", "ca.key"),
+            ("root-ca-file", "ca.crt"),
+            ("service-account-private-key-file", "sa.key"),
+        ];
+        let mut arguments = vec![self.kubeconfig("controller-manager")];
+        arguments.extend(files.iter().map(|(flag, name)| format!("--{flag}={}", self.pki(name))));
+        arguments.extend([LOOPBACK, NO_PORT, NO_ELECTION].map(str::to_owned));
+        arguments.extend([
+            "--allocate-node-cidrs=true".to_owned(),
+            format!("--cluster-cidr={}", super::PODS),
+            "--controllers=*,bootstrapsigner,tokencleaner".to_owned(),
+            format!("--service-cluster-ip-range={SERVICES}"),
+            "--use-service-account-credentials=true".to_owned(),
+        ]);
+        arguments
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
+    /// The last lines of every program's log.
+    pub(super) fn tails(&self) -> String {
+        let tail = |(name, _): &(&'static str, Child)| {
+            let text = fs::read_to_string(self.log(name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            format!("{name}:\n{}\n", lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
+        };
+        self.running.iter().map(tail).collect()
+    }
+}
+
+const LOOPBACK: &str = "--bind-address=127.0.0.1";
+/// Of the port without TLS.
+const NO_PORT: &str = "--port=0";
+/// There is one of each.
+const NO_ELECTION: &str = "--leader-elect=false";
+
+fn end(child: &mut Child) {
+    // It may have ended already; then there is nothing to end.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.running.iter_mut().for_each(|(_, child)| end(child));
+    }
+}
