@@ -95,6 +95,7 @@ codes! {
     SlotFallback "E-SLOT-FALLBACK" "The slot on trial was not blessed in time; the node went back to the other one." "`tatara-node status` and the journal of the failed boots say what was not healthy.";
     Unhealthy "E-NODE-UNHEALTHY" "The node is not healthy, so its slot is not marked good." "The message names the units; `journalctl -u UNIT` says why. It is tried again as long as the node runs.";
     Pin "E-PIN" "A setting that keeps work off the isolated CPUs could not be made." "`tatara-node status` names each; `no vectors` means that housekeeping CPUs have no interrupt vectors left: give them more cores or the NIC fewer queues.";
+    CpuNoise "E-CPU-NOISE" "Isolated CPUs are disturbed more than `tuning.accept` allows, so the node does not join." "`tatara-node status` names CPU and source. Interrupts of a device: fewer queues; ticks: `tatara-node tuning verify`; gaps without interrupts: the firmware (SMIs) or a hypervisor. `systemctl restart tatara-accept` measures again.";
     NodeState "E-NODE-STATE" "A record of the node could not be read or written." "Run it as root on a node that tatara booted; the message names the file.";
 }
 

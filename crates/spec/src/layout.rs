@@ -109,6 +109,9 @@ pub mod esp {
 /// Below /etc on the node: what its CPUs are meant to be, [`crate::record::TuningRecord`] as JSON.
 pub const TUNING: &str = "/etc/tatara/tuning.json";
 
+/// Below /etc on the node: how quiet its isolated CPUs must be, [`crate::config::Accept`] as JSON; absent when anything is taken.
+pub const ACCEPT: &str = "/etc/tatara/accept.json";
+
 /// Paths inside the state partition's file system (its root is /var on the node).
 pub mod state {
     /// Our own directory, mode 0700.
@@ -141,6 +144,8 @@ pub mod run {
     pub const BOOT: &str = "/run/tatara/boot.json";
     /// What `tatara-node pin` did last, JSON.
     pub const PIN: &str = "/run/tatara/pin.json";
+    /// What `tatara-node tuning accept` measured last, JSON.
+    pub const ACCEPT: &str = "/run/tatara/accept.json";
     /// Metrics of the node for node_exporter's textfile collector. Not in [`DIR`]: its user is not root.
     pub const METRICS: &str = "/run/tatara-metrics/pin.prom";
 }

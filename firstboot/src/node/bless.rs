@@ -1,7 +1,8 @@
 //! `tatara-node bless`: the end of a boot.
 
-use super::{Node, grubenv, health, history, print, read_json, systemd, timeline, write_atomically};
-use std::io::Write;
+use super::{
+    Node, announce, grubenv, health, history, print, read_json, systemd, timeline, write_atomically,
+};
 use std::process::ExitCode;
 use tatara_spec::layout::run;
 use tatara_spec::record::{StepTime, Timeline};
@@ -49,14 +50,6 @@ fn complete_timeline(node: &Node, begin_s: f64, end_s: f64) -> Result<(), Fault>
         .map_err(|error| Fault::caused(Code::Internal, "write the timeline as JSON", error))?;
     write_atomically(&path, &json)?;
     history::keep(&node.history(), &timeline, &json)
-}
-
-/// To every console through the kernel log, at level 5 (notice): a quiet console still has it in the log. Best effort,
-/// as the boot is good also where /dev/kmsg cannot be written.
-fn announce(line: &str) {
-    if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
-        let _ = kmsg.write_all(format!("<5>{line}\n").as_bytes());
-    }
 }
 
 /// CLOCK_BOOTTIME, as the initramfs's steps have it.

@@ -126,3 +126,11 @@ fn print(text: &str) -> Result<(), Fault> {
         _ => Ok(()),
     }
 }
+
+/// To every console through the kernel log, at level 5 (notice): a quiet console still has it in the log. Best effort:
+/// what is announced is in the answer and on record, too.
+fn announce(line: &str) {
+    if let Ok(mut kmsg) = fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        let _ = kmsg.write_all(format!("<5>{line}\n").as_bytes());
+    }
+}

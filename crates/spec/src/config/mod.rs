@@ -10,6 +10,7 @@
 //! 4. [`typed`]: the same tree as JSON values, by the schema, and from these the types.
 //! 5. [`consistency`]: contradictions between values that are right by themselves.
 
+mod accept;
 mod check;
 mod consistency;
 mod diagnostic;
@@ -20,6 +21,7 @@ mod typed;
 mod user_id;
 mod v1alpha1;
 
+pub use accept::Accept;
 pub use diagnostic::{Diagnostic, to_fault};
 pub use reference::reference;
 pub use v1alpha1::{

@@ -5,16 +5,17 @@ use super::kernel::Kernel;
 use super::noise::{self, Noise};
 use super::pin::{Outcome, PinReport, Pinned, last};
 use super::{Live, noise_svg, noise_text, points, record, warnings};
-use crate::node::{Format, Node, print, print_json, write_atomically};
+use crate::node::{Format, Node, print, print_json, read_json, write_atomically};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tatara_spec::Fault;
+
 use tatara_spec::config::Isolation;
 use tatara_spec::cpu::{CpuSet, Warning};
 use tatara_spec::record::TuningRecord;
+use tatara_spec::{Code, Fault};
 
 /// The answer; field names are the JSON's.
 #[derive(Debug, Serialize)]
@@ -40,12 +41,17 @@ pub(super) struct Verdict {
 pub(crate) struct Options {
     pub(crate) noise: Option<Duration>,
     pub(crate) svg: Option<PathBuf>,
+    /// What is wanted, instead of what this boot wants.
+    pub(crate) record: Option<PathBuf>,
     pub(crate) format: Format,
 }
 
 /// Compares, measures, prints; exit status 1 when something differs.
 pub(crate) fn run(node: &Node, kernel: &Live, options: &Options) -> Result<ExitCode, Fault> {
-    let record = record(node)?;
+    let record = match &options.record {
+        Some(path) => given(path)?,
+        None => record(node)?,
+    };
     let pinned = last(node)?.unwrap_or_default();
     let mut verdict = compare(kernel, &record, &pinned);
     if let Some(during) = options.noise {
@@ -60,6 +66,11 @@ pub(crate) fn run(node: &Node, kernel: &Live, options: &Options) -> Result<ExitC
         Format::Text => print(&text(&verdict))?,
     }
     Ok(if verdict.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn given(path: &Path) -> Result<TuningRecord, Fault> {
+    let missing = || Fault::new(Code::NodeState, format!("{} is missing", path.display()));
+    read_json(path)?.ok_or_else(missing)
 }
 
 /// Compares everything. What the kernel refused to move is named, and is no difference.
