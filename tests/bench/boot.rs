@@ -8,6 +8,8 @@ use std::time::Duration;
 use support::config::NodeYaml;
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::server::Server;
+use support::session::{self, Session};
+use support::ssh::Key;
 
 /// Odd, for the median.
 const RUNS: usize = 3;
@@ -33,15 +35,19 @@ struct Times {
 
 pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) -> Result<()> {
     let server = Server::start(release, &["console=ttyS0"]);
-    let setup = Setup::new(Firmware::Bios, Start::Direct);
-    server.publish(&setup.mac(), &NodeYaml::new("bench").text());
+    let key = Key::generate();
+    let setup = Setup::new(Firmware::Bios, Start::Direct).ssh();
+    server.publish(&setup.mac(), &NodeYaml::new("bench").with(&session::user(&key)).text());
     let installed = Guest::start(&setup, Some(&server));
     installed.expect("step=bless state=ok", DEADLINE);
     let cmdline = installed.console().all("Kernel command line: ");
     let own_args = cmdline.last().and_then(|(_, line)| line.split_once("Kernel command line: "));
     let own_args =
         own_args.map(|(_, args)| args.to_owned()).context("the node's kernel did not print its arguments")?;
-    drop(installed);
+    // With a clean state partition, and it stays so: what a boot writes is thrown away when the machine is ended in its middle.
+    Session::new(&key, installed.ssh_port()).power_off();
+    installed.ended(DEADLINE);
+    let setup = setup.qemu_args(&["-snapshot"]);
 
     let theirs = "root=PARTLABEL=tatara-root-a rootfstype=erofs ro console=ttyS0 panic=10".to_owned();
     let kinds = [
