@@ -3,7 +3,8 @@
 use super::checks::{self, Compared, Difference};
 use super::kernel::Kernel;
 use super::noise::{self, Noise};
-use super::pin::{Outcome, PinReport, Pinned, last};
+use super::pin::{Outcome, PinReport, Pinned, is_pending, last};
+use super::point::Point;
 use super::{Live, noise_svg, noise_text, points, record, warnings};
 use crate::node::{Format, Node, print, print_json, read_json, write_atomically};
 use serde::Serialize;
@@ -76,22 +77,24 @@ fn given(path: &Path) -> Result<TuningRecord, Fault> {
 /// Compares everything. What the kernel refused to move is named, and is no difference.
 pub(super) fn compare(kernel: &dyn Kernel, record: &TuningRecord, pinned: &PinReport) -> Verdict {
     let mut compared = checks::compare(kernel, record);
-    let mut set = Compared::default();
-    for point in points::settable(kernel, record) {
-        set.file(kernel, &point);
-    }
-    compared.points += set.points;
-    let outcome = |difference: &Difference| {
-        let same = |point: &&Pinned| point.name == difference.name;
-        pinned.others.iter().find(same).map(|point| point.outcome)
+    let kept_by_kernel = |point: &Point| {
+        let same = |pinned: &&Pinned| pinned.name == point.name;
+        pinned.others.iter().find(same).is_some_and(|pinned| pinned.outcome == Outcome::KeptByKernel)
     };
     let (mut kept, mut pending) = (Vec::new(), Vec::new());
-    for difference in set.differences {
-        match outcome(&difference) {
-            Some(Outcome::KeptByKernel) => kept.push(difference),
-            Some(Outcome::Pending) => pending.push(difference),
-            _ => compared.differences.push(difference),
-        }
+    for point in points::settable(kernel, record) {
+        let mut one = Compared::default();
+        one.file(kernel, &point);
+        compared.points += one.points;
+        // Whoever has set it: what is only not in force yet is no difference.
+        let list = if is_pending(kernel, &point) {
+            &mut pending
+        } else if kept_by_kernel(&point) {
+            &mut kept
+        } else {
+            &mut compared.differences
+        };
+        list.extend(one.differences);
     }
     Verdict {
         isolation: record.isolation,
