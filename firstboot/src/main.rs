@@ -83,10 +83,15 @@ enum TuningCommand {
         /// Draw the measurement into this SVG file
         #[arg(long, value_name = "FILE", requires = "noise")]
         svg: Option<PathBuf>,
+        /// Compare with this record, the `/etc/tatara/tuning.json` of another boot or node, instead of this boot's
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
     },
+    /// Measure, and fail where `tuning.accept` of the config allows less (done by tatara-accept.service before the node joins)
+    Accept,
 }
 
 /// `10s` or `10`, at least a second and at most an hour.
@@ -112,13 +117,17 @@ fn main() -> ExitCode {
             let during = Duration::from_secs(during.min(3600));
             node::tuning::pin::run(&node, &node.kernel(), during, node::Format::new(json))
         }
-        Command::Tuning { command: TuningCommand::Verify { noise, svg, json } } => {
-            let options = node::tuning::verify::Options { noise, svg, format: node::Format::new(json) };
+        Command::Tuning { command: TuningCommand::Verify { noise, svg, record, json } } => {
+            let format = node::Format::new(json);
+            let options = node::tuning::verify::Options { noise, svg, record, format };
             node::tuning::verify::run(&node, &node.kernel(), &options)
         }
         Command::Images => node::images::run(&node),
         Command::Kubelet => node::kubelet::run(&node),
         Command::Join => node::join::run(&node),
+        Command::Tuning { command: TuningCommand::Accept } => {
+            node::tuning::accept::run(&node, &node.kernel())
+        }
         Command::Reinstall { yes } => node::reinstall::run(&node, node::reinstall::Consent::new(yes)),
     };
     result.unwrap_or_else(|fault| report(&fault))

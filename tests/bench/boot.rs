@@ -2,18 +2,21 @@
 
 use crate::figures::{Figures, median};
 use crate::tools::Rivals;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::config::NodeYaml;
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::server::Server;
+use support::session::{self, Session};
+use support::ssh::Key;
 
 /// Odd, for the median.
 const RUNS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(600);
 /// The kernel's line before it starts the initramfs' init.
 const INIT: &str = "Run /init as init process";
+const BLESSED: &str = "step=bless state=ok";
 /// systemd's first line.
 const SYSTEMD: &str = "systemd[1]: systemd ";
 
@@ -33,15 +36,24 @@ struct Times {
 
 pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals) -> Result<()> {
     let server = Server::start(release, &["console=ttyS0"]);
-    let setup = Setup::new(Firmware::Bios, Start::Direct);
-    server.publish(&setup.mac(), &NodeYaml::new("bench").text());
+    let key = Key::generate();
+    let setup = Setup::new(Firmware::Bios, Start::Direct).ssh();
+    server.publish(&setup.mac(), &NodeYaml::new("bench").with(&session::user(&key)).text());
     let installed = Guest::start(&setup, Some(&server));
-    installed.expect("step=bless state=ok", DEADLINE);
-    let cmdline = installed.console().all("Kernel command line: ");
-    let own_args = cmdline.last().and_then(|(_, line)| line.split_once("Kernel command line: "));
-    let own_args =
-        own_args.map(|(_, args)| args.to_owned()).context("the node's kernel did not print its arguments")?;
-    drop(installed);
+    installed.expect(BLESSED, DEADLINE);
+    let session = Session::new(&key, installed.ssh_port());
+    session.power_off();
+    installed.ended(DEADLINE);
+    // As GRUB boots it: from its disk, without the network.
+    let booted = Guest::start(&setup.again(Start::Disk), None);
+    booted.expect(BLESSED, DEADLINE);
+    let own_args = session.say("cat /proc/cmdline");
+    ensure!(own_args.contains("tatara.boot=disk"), "the node was not booted from its disk: {own_args}");
+    let own_args = own_args.trim().to_owned();
+    session.power_off();
+    booted.ended(DEADLINE);
+    // Its state partition is clean, and stays so: what a boot writes is thrown away when the machine is ended in its middle.
+    let setup = setup.qemu_args(&["-snapshot"]);
 
     let theirs = "root=PARTLABEL=tatara-root-a rootfstype=erofs ro console=ttyS0 panic=10".to_owned();
     let kinds = [

@@ -3,6 +3,7 @@
 
 use crate::figures::{Figures, median};
 use crate::tools::{Rivals, shell, timed};
+use crate::udev::Udev;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,6 +72,7 @@ pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, sc
         .and_then(|file| file.set_len(4 << 30))
         .context("cannot make the device's file")?;
     let device = Loop::attach(&backing)?;
+    let udev = Udev::start(&support::cache().join("rivals"))?;
     let tool = support::tool();
     let ours = || {
         let mut command = Command::new(&tool);
@@ -101,7 +103,7 @@ pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, sc
     for _ in 0..RUNS {
         seconds[0].push(timed(&mut ours())?);
         for (i, (_, script)) in candidates.iter().enumerate() {
-            seconds[i + 1].push(timed(&mut shell(script))?);
+            seconds[i + 1].push(timed(shell(script).env("PATH", udev.path()))?);
         }
     }
     let own = median(seconds.swap_remove(0));

@@ -6,17 +6,20 @@ mod install;
 mod memory;
 mod size;
 mod tools;
+mod tuning;
+mod udev;
 
 use anyhow::{Context as _, Result, bail};
 use figures::Figures;
 use std::path::PathBuf;
 
 /// The parts, in their order; all of them without further arguments.
-const PARTS: [&str; 4] = ["size", "install", "boot", "memory"];
+const PARTS: [&str; 5] = ["size", "install", "boot", "memory", "tuning"];
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let output = PathBuf::from(args.next().context("usage: bench OUTPUT [size|install|boot|memory]...")?);
+    let output =
+        PathBuf::from(args.next().context("usage: bench OUTPUT [size|install|boot|memory|tuning]...")?);
     let parts: Vec<String> = args.collect();
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         bail!("no part `{unknown}`; there are {PARTS:?}");
@@ -46,6 +49,10 @@ fn main() -> Result<()> {
     if wanted("memory") {
         tools::say("the lowest memory that installs");
         memory::measure(&mut figures)?;
+    }
+    if wanted("tuning") {
+        tools::say("isolated CPUs: untouched, ours, tuned");
+        tuning::measure(&mut figures)?;
     }
     figures.write(&output)?;
     print!("{}", figures.table());

@@ -15,8 +15,10 @@ pub mod release;
 pub mod screen;
 pub mod seed;
 pub mod server;
+pub mod session;
 pub mod ssh;
 pub mod trial;
+pub mod tuned;
 pub mod web;
 
 use std::path::PathBuf;

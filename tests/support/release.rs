@@ -39,6 +39,16 @@ pub fn node() -> PathBuf {
     })
 }
 
+/// The same with Debian's tuned in it.
+#[must_use]
+pub fn with_tuned() -> PathBuf {
+    built("tuned", &["tatara-init", "tatara-node"], |output| {
+        let mut command = build(output);
+        command.args(["--profile", "base", "--package", "tuned"]);
+        run(&mut command);
+    })
+}
+
 /// The same kernel and initramfs with a root of a few files, whose init is `tests/checker`: a boot takes seconds.
 #[must_use]
 pub fn small() -> PathBuf {

@@ -109,6 +109,7 @@ codes! {
     JoinErase "E-JOIN-ERASE" "The join's secrets could not be erased from the node's copy of the config." "The message says why; it is tried again at the next boot. Revoke the token with `kubeadm token delete`.";
     ImageDigest "E-IMAGE-DIGEST" "A container image archive is not the one that the config names." "Correct `kubernetes.images[].sha256` or the file on the server.";
     ImageImport "E-IMAGE-IMPORT" "A container image archive could not be imported." "The message has containerd's words; a full state partition is the usual reason.";
+    CpuNoise "E-CPU-NOISE" "Isolated CPUs are disturbed more than `tuning.accept` allows, so the node does not join." "`tatara-node status` names CPU and source. Interrupts of a device: fewer queues; ticks: `tatara-node tuning verify`; gaps without interrupts: the firmware (SMIs) or a hypervisor. `systemctl restart tatara-accept` measures again.";
     NodeState "E-NODE-STATE" "A record of the node could not be read or written." "Run it as root on a node that tatara booted; the message names the file.";
 }
 

@@ -114,6 +114,8 @@ pub const KUBELET: &str = "/etc/tatara/kubelet.json";
 
 /// Of a root: the versions of what is for Kubernetes in it, [`crate::record::Versions`] as JSON.
 pub const VERSIONS: &str = "/usr/lib/tatara/versions.json";
+/// Below /etc on the node: how quiet its isolated CPUs must be, [`crate::config::Accept`] as JSON; absent when anything is taken.
+pub const ACCEPT: &str = "/etc/tatara/accept.json";
 
 /// Paths inside the state partition's file system (its root is /var on the node).
 pub mod state {
@@ -163,6 +165,8 @@ pub mod run {
     pub const KUBELET: &str = "/run/tatara/kubelet.json";
     /// The CAs that the initramfs trusts, PEM; absent when it has none of its own.
     pub const CA: &str = "/run/tatara/ca.pem";
+    /// What `tatara-node tuning accept` measured last, JSON.
+    pub const ACCEPT: &str = "/run/tatara/accept.json";
     /// Metrics of the node for node_exporter's textfile collector. Not in [`DIR`]: its user is not root.
     pub const METRICS: &str = "/run/tatara-metrics/pin.prom";
 }

@@ -19,10 +19,11 @@ const REQUIRED: [&str; 4] = [GOAL, "ssh.service", "systemd-networkd.service", "s
 /// Units of the release whose failure is not its own: the network may be down while a node boots, and the others do what the config says;
 /// a kernel that keeps work on isolated CPUs would do so from another slot too, and the status names it.
 /// Bless itself is `failed` for a moment when it is started again.
-const TOLERATED: [&str; 6] = [
+const TOLERATED: [&str; 7] = [
     "systemd-networkd-wait-online.service",
     "systemd-modules-load.service",
     "systemd-sysctl.service",
+    "tatara-accept.service",
     "tatara-bless.service",
     "tatara-pin.service",
     "tatara-pin-again.service",
@@ -106,6 +107,7 @@ mod tests {
             "systemd-networkd-wait-online.service",
             "systemd-modules-load.service",
             "tatara-pin.service",
+            "tatara-accept.service",
         ] {
             assert_eq!(node(&format!("Id={name}\nActiveState=failed")), [""; 0], "{name}");
         }

@@ -1,5 +1,6 @@
 //! `tatara-node status`: what runs, and what is not as it should be.
 
+use super::tuning::accept::{self, AcceptReport};
 use super::tuning::pin::{self, Outcome, PinReport};
 use super::{Format, Node, bless, grubenv, print, print_json, read_json, systemd, tuning};
 use serde::Serialize;
@@ -64,6 +65,8 @@ struct TuningStatus {
     warnings: Vec<Warning>,
     /// What the last run of `pin` came to; absent until it has run.
     pin: Option<PinReport>,
+    /// How quiet the isolated CPUs were found before the node joined; absent without `tuning.accept`.
+    accept: Option<AcceptReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,9 +135,12 @@ fn tuning_status(node: &Node, degraded: &mut Vec<String>) -> Option<TuningStatus
         let code = Code::Pin;
         degraded.push(format!("{code}: {} is {}, wanted {}", point.name, point.actual, point.wanted));
     }
+    let accept = known(accept::last(node), degraded).flatten();
+    let excesses = accept.iter().flat_map(|report| &report.excesses);
+    degraded.extend(excesses.map(|excess| format!("{}: {excess}", Code::CpuNoise)));
     let warnings = tuning::warnings(&node.kernel(), &record);
     let TuningRecord { isolation, housekeeping, isolated, .. } = record;
-    Some(TuningStatus { isolation, housekeeping, isolated, warnings, pin })
+    Some(TuningStatus { isolation, housekeeping, isolated, warnings, pin, accept })
 }
 
 /// A part that cannot be read makes the answer incomplete and says so; it does not take the rest away.
@@ -187,6 +193,12 @@ fn text(status: &Status) -> String {
         if let Some(pin) = &tuning.pin {
             let kept = pin.count(Outcome::KeptByKernel);
             line("pinned", format!("{} points, {kept} of them kept by the kernel", pin.points));
+        }
+        if let Some(accept) = &tuning.accept {
+            line(
+                "accepted",
+                if accept.accepted { "quiet enough" } else { "no: too much noise, see below" }.to_owned(),
+            );
         }
         for warning in &tuning.warnings {
             line("warning", warning.to_string());

@@ -29,6 +29,9 @@ const ISOLATED: [(&str, &str, &str); 5] = [
 pub(super) fn render(config: &NodeConfig, cpu: &CpuPlan) -> Result<Vec<Rendered>, Fault> {
     let tuning = &config.tuning;
     let mut rendered = vec![sysctls(tuning, cpu)?, record(config, cpu)?];
+    if let Some(accept) = &tuning.accept {
+        rendered.push(Rendered::public(layout::ACCEPT, json(accept)?));
+    }
     if !tuning.modules.is_empty() {
         let mut text = header("tuning.modules");
         for module in &tuning.modules {
@@ -82,9 +85,13 @@ fn record(config: &NodeConfig, cpu: &CpuPlan) -> Result<Rendered, Fault> {
         wakeup_latency_us: tuning.wakeup_latency_us,
         warnings: cpu.warnings.clone(),
     };
-    let text = serde_json::to_string_pretty(&record)
-        .map_err(|error| Fault::caused(Code::Internal, "write the tuning record as JSON", error))?;
-    Ok(Rendered::public(layout::TUNING, text + "\n"))
+    Ok(Rendered::public(layout::TUNING, json(&record)?))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Fault::caused(Code::Internal, "write a tuning file as JSON", error))?;
+    Ok(text + "\n")
 }
 
 /// `net/ipv4/ip_forward` and `net.ipv4.ip_forward` are the same: the first separator decides (sysctl.d(5)).

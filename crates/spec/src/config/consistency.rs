@@ -4,7 +4,7 @@ mod kubernetes;
 
 use super::diagnostic::{Problem, did_you_mean, quote};
 use super::tree::Node;
-use super::{Interface, Isolation, NodeConfig};
+use super::{Interface, Isolation, NodeConfig, Tuning};
 use crate::size;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -135,6 +135,7 @@ impl Checker<'_, '_> {
                 "`tuning.isolation` is set without `tuning.housekeeping`; expected the CPUs that are not isolated",
             );
         }
+        self.accept(tuning);
         let sizes = tuning.hugepages.iter().map(|pages| pages.size.argument());
         self.unique("page size", sizes, |index| format!("tuning.hugepages.{index}.size"));
         let hugepages =
@@ -147,6 +148,19 @@ impl Checker<'_, '_> {
                 quote(argument)
             );
             self.problem("tuning.hugepages", message);
+        }
+    }
+
+    fn accept(&mut self, tuning: &Tuning) {
+        let Some(accept) = &tuning.accept else { return };
+        if !accept.limits_something() {
+            let message = "`tuning.accept` limits nothing; expected at least one of `maxTicksPerSecond`, `maxIpisPerSecond`, \
+                           `maxDeviceInterrupts` and `maxGapUs`";
+            self.problem("tuning.accept", message);
+        }
+        if tuning.isolation == Isolation::None {
+            let message = "`tuning.accept` is set while `tuning.isolation` is `none`; expected isolated CPUs to measure";
+            self.problem("tuning.accept", message);
         }
     }
 

@@ -10,6 +10,7 @@
 //! 4. [`typed`]: the same tree as JSON values, by the schema, and from these the types.
 //! 5. [`consistency`]: contradictions between values that are right by themselves.
 
+mod accept;
 mod check;
 mod consistency;
 mod diagnostic;
@@ -23,6 +24,7 @@ mod typed;
 mod user_id;
 mod v1alpha1;
 
+pub use accept::Accept;
 pub use diagnostic::{Diagnostic, to_fault};
 pub use firewall::{Cni, Firewall, NodePorts, OpenPort, PortProtocol};
 pub use format::is_bootstrap_token;

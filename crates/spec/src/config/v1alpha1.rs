@@ -1,5 +1,6 @@
 //! The types of `tatara.dev/v1alpha1`. Doc comments become the config reference and the JSON Schema.
 
+use super::accept::Accept;
 use super::{Firewall, Kubernetes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -347,6 +348,8 @@ pub struct Tuning {
     pub governor: Option<Governor>,
     /// Longest time an idle isolated CPU may take to wake, in microseconds: deeper C-states are not entered. 0 allows none.
     pub wakeup_latency_us: Option<u32>,
+    /// How quiet every isolated CPU must be, under a busy loop at each boot, for the node to join its cluster.
+    pub accept: Option<Accept>,
     /// Further kernel arguments, each one argument, without blanks, quotes and backslashes (GRUB could not pass them on).
     #[schemars(extend("items" = {"type": "string", "format": "kernel-argument"}))]
     pub kernel_arguments: Vec<String>,

@@ -1,6 +1,7 @@
 //! What keeps work off the isolated CPUs while the node runs: setting it (`pin`), comparing it (`verify`), measuring it
-//! (`noise`). All of it goes by one record, which the boot rendered from the plan that the kernel arguments are from.
+//! (`noise`), refusing it (`accept`). All of it goes by one record, which the boot rendered from the plan that the kernel arguments are from.
 
+pub(crate) mod accept;
 mod checks;
 mod interrupts;
 mod kernel;

@@ -5,7 +5,7 @@
 use super::interrupts::{self, Interrupts, added};
 use super::kernel::{Kernel, set_affinity};
 use rustix::io::Errno;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::thread;
@@ -23,7 +23,7 @@ pub(super) const BUCKETS: usize = 20;
 const IPI: [&str; 3] = ["RES", "CAL", "TLB"];
 
 /// The measurement; field names are the JSON's.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Noise {
     /// Length of the measurement.
@@ -32,7 +32,7 @@ pub(super) struct Noise {
 }
 
 /// One CPU.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CpuNoise {
     pub(super) cpu: u32,
@@ -54,7 +54,7 @@ pub(super) struct CpuNoise {
 }
 
 /// A device's interrupt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeviceIrq {
     pub(super) name: String,
     pub(super) count: u64,

@@ -203,6 +203,11 @@ fn state(kernel: &dyn Kernel, point: &Point) -> io::Result<State> {
     })
 }
 
+/// Whether it is set, and comes into force with the next interrupt.
+pub(super) fn is_pending(kernel: &dyn Kernel, point: &Point) -> bool {
+    matches!(state(kernel, point), Ok(State::Pending))
+}
+
 /// After a write that the kernel took: it may keep another value, as the huge pages for which it has memory.
 fn now(kernel: &dyn Kernel, point: &Point) -> Outcome {
     match state(kernel, point) {

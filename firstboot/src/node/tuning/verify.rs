@@ -3,18 +3,20 @@
 use super::checks::{self, Compared, Difference};
 use super::kernel::Kernel;
 use super::noise::{self, Noise};
-use super::pin::{Outcome, PinReport, Pinned, last};
+use super::pin::{Outcome, PinReport, Pinned, is_pending, last};
+use super::point::Point;
 use super::{Live, noise_svg, noise_text, points, record, warnings};
-use crate::node::{Format, Node, print, print_json, write_atomically};
+use crate::node::{Format, Node, print, print_json, read_json, write_atomically};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tatara_spec::Fault;
+
 use tatara_spec::config::Isolation;
 use tatara_spec::cpu::{CpuSet, Warning};
 use tatara_spec::record::TuningRecord;
+use tatara_spec::{Code, Fault};
 
 /// The answer; field names are the JSON's.
 #[derive(Debug, Serialize)]
@@ -40,12 +42,17 @@ pub(super) struct Verdict {
 pub(crate) struct Options {
     pub(crate) noise: Option<Duration>,
     pub(crate) svg: Option<PathBuf>,
+    /// What is wanted, instead of what this boot wants.
+    pub(crate) record: Option<PathBuf>,
     pub(crate) format: Format,
 }
 
 /// Compares, measures, prints; exit status 1 when something differs.
 pub(crate) fn run(node: &Node, kernel: &Live, options: &Options) -> Result<ExitCode, Fault> {
-    let record = record(node)?;
+    let record = match &options.record {
+        Some(path) => given(path)?,
+        None => record(node)?,
+    };
     let pinned = last(node)?.unwrap_or_default();
     let mut verdict = compare(kernel, &record, &pinned);
     if let Some(during) = options.noise {
@@ -62,25 +69,32 @@ pub(crate) fn run(node: &Node, kernel: &Live, options: &Options) -> Result<ExitC
     Ok(if verdict.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn given(path: &Path) -> Result<TuningRecord, Fault> {
+    let missing = || Fault::new(Code::NodeState, format!("{} is missing", path.display()));
+    read_json(path)?.ok_or_else(missing)
+}
+
 /// Compares everything. What the kernel refused to move is named, and is no difference.
 pub(super) fn compare(kernel: &dyn Kernel, record: &TuningRecord, pinned: &PinReport) -> Verdict {
     let mut compared = checks::compare(kernel, record);
-    let mut set = Compared::default();
-    for point in points::settable(kernel, record) {
-        set.file(kernel, &point);
-    }
-    compared.points += set.points;
-    let outcome = |difference: &Difference| {
-        let same = |point: &&Pinned| point.name == difference.name;
-        pinned.others.iter().find(same).map(|point| point.outcome)
+    let kept_by_kernel = |point: &Point| {
+        let same = |pinned: &&Pinned| pinned.name == point.name;
+        pinned.others.iter().find(same).is_some_and(|pinned| pinned.outcome == Outcome::KeptByKernel)
     };
     let (mut kept, mut pending) = (Vec::new(), Vec::new());
-    for difference in set.differences {
-        match outcome(&difference) {
-            Some(Outcome::KeptByKernel) => kept.push(difference),
-            Some(Outcome::Pending) => pending.push(difference),
-            _ => compared.differences.push(difference),
-        }
+    for point in points::settable(kernel, record) {
+        let mut one = Compared::default();
+        one.file(kernel, &point);
+        compared.points += one.points;
+        // Whoever has set it: what is only not in force yet is no difference.
+        let list = if is_pending(kernel, &point) {
+            &mut pending
+        } else if kept_by_kernel(&point) {
+            &mut kept
+        } else {
+            &mut compared.differences
+        };
+        list.extend(one.differences);
     }
     Verdict {
         isolation: record.isolation,

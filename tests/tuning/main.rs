@@ -1,12 +1,15 @@
 //! One real Debian on two machines: cores of two threads, then two NUMA nodes. What the config asks for is derived from each
 //! machine, in force before anything is started, verified by the node itself, and measured.
 
-use serde_json::Value;
+mod beside_tuned;
+
+use serde_json::{Value, json};
 use std::time::Duration;
 use support::config::NodeYaml;
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::release;
 use support::server::Server;
+use support::session::{self, Session};
 use support::ssh::Key;
 
 /// Emulated on two busy cores; a machine that is stuck is ended here.
@@ -24,57 +27,49 @@ const CLOCK: &str = "tsc=reliable";
 /// The node's own tick count under a busy loop, at most, as a share of a housekeeping CPU's.
 const TICK_SHARE: f64 = 0.05;
 
-struct Login<'a> {
-    key: &'a Key,
-    port: u16,
-}
-
-impl Login<'_> {
-    /// Standard output of a command that ends with success.
-    fn say(&self, command: &str) -> String {
-        let login = self.key.login("alice", self.port, command);
-        assert!(login.ok, "`{command}`: {}{}", login.out, login.err);
-        login.out
-    }
-
-    /// The answer of `tatara-node`, which may be that something differs.
-    fn node(&self, command: &str) -> Value {
-        let login = self.key.login("alice", self.port, &format!("sudo tatara-node {command} --json"));
-        serde_json::from_str(&login.out)
-            .unwrap_or_else(|e| panic!("{command}: {e}: {}{}", login.out, login.err))
-    }
-}
-
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Every point is as wanted, and there are as many as there must be.
-fn check_verified(login: &Login<'_>, housekeeping: &str, isolated: &str) -> Value {
-    let verdict = login.node("tuning verify");
-    assert_eq!(verdict["differences"], Value::Array(vec![]), "{verdict:#}");
+fn check_points(node: &Session<'_>, housekeeping: &str, isolated: &str) {
+    let verdict = node.node("tuning verify");
+    assert_eq!(verdict["differences"], json!([]), "{verdict:#}");
     assert_eq!((&verdict["housekeeping"], &verdict["isolated"]), (&housekeeping.into(), &isolated.into()));
     let points = verdict["points"].as_u64().unwrap_or(0);
     assert!(points > 40, "only {points} points were compared: {verdict:#}");
-    assert_eq!(login.say("cat /sys/devices/system/cpu/nohz_full").trim(), isolated);
+    assert_eq!(node.say("cat /sys/devices/system/cpu/nohz_full").trim(), isolated);
     // GRUB's own argument is nobody's; any other would be one of ours that this kernel does not know.
-    let unknown = login.say("sudo dmesg | grep -o 'Unknown kernel command line parameters.*' || true");
+    let unknown = node.say("sudo dmesg | grep -o 'Unknown kernel command line parameters.*' || true");
     let quoted = unknown.split('"').nth(1).unwrap_or_default();
     let others: Vec<&str> =
         quoted.split(' ').filter(|word| !word.is_empty() && !word.starts_with("BOOT_IMAGE=")).collect();
     assert_eq!(others, [""; 0], "{unknown}");
-    let status = login.node("status");
-    assert_eq!(status["degraded"], Value::Array(vec![]), "{status:#}");
+}
+
+/// The node says the same, and nothing is degraded.
+fn check_verified(node: &Session<'_>, housekeeping: &str, isolated: &str) {
+    check_points(node, housekeeping, isolated);
+    let status = node.node("status");
+    assert_eq!(status["degraded"], json!([]), "{status:#}");
     assert_eq!(status["tuning"]["housekeeping"], housekeeping, "{status:#}");
     // Set at the boot by the unit, before anything that it could disturb.
-    let metrics = login.say("cat /run/tatara-metrics/pin.prom");
+    let metrics = node.say("cat /run/tatara-metrics/pin.prom");
     assert!(metrics.contains("tatara_pin_points{result=\"wrong\"} 0\n"), "{metrics}");
-    verdict
+}
+
+/// The gate was open: it measured both isolated CPUs at the boot, and what stands behind it starts.
+fn check_accepted(node: &Session<'_>) {
+    let accept = node.node("status")["tuning"]["accept"].take();
+    assert_eq!(accept["accepted"], true, "{accept:#}");
+    let measured = list(&accept["noise"], "cpus").iter().filter(|cpu| cpu["isolated"] == true).count();
+    assert_eq!(measured, 2, "{accept:#}");
+    let _ = node.say("sudo systemctl start tatara-join && test -e /run/joined");
 }
 
 /// The isolated CPUs keep still under a busy loop, and no device interrupts them but those that the kernel keeps.
-fn check_quiet(login: &Login<'_>) {
-    let verdict = login.node("tuning verify --noise 10s --svg /run/noise.svg");
+fn check_quiet(node: &Session<'_>) {
+    let verdict = node.node("tuning verify --noise 10s --svg /run/noise.svg");
     let kept: Vec<&str> =
         list(&verdict, "keptByKernel").iter().filter_map(|point| point["name"].as_str()).collect();
     let cpus = list(&verdict["noise"], "cpus");
@@ -84,7 +79,7 @@ fn check_quiet(login: &Login<'_>) {
     let mut isolated = 0;
     for cpu in cpus.iter().filter(|cpu| cpu["isolated"] == true) {
         isolated += 1;
-        let log = || login.say("sudo dmesg | grep -iE 'tsc|clocksource|sched_clock|nohz|rcu' | tail -30");
+        let log = || node.say("sudo dmesg | grep -iE 'tsc|clocksource|sched_clock|nohz|rcu' | tail -30");
         assert!(tick(cpu) < TICK_SHARE * busy, "CPU {} ticks: {verdict:#}\n{}", cpu["cpu"], log());
         for irq in cpu["irqs"].as_object().into_iter().flat_map(|irqs| irqs.keys()) {
             let named = kept.iter().any(|name| name.starts_with(&format!("irq {irq} ")));
@@ -92,7 +87,7 @@ fn check_quiet(login: &Login<'_>) {
         }
     }
     assert_eq!(isolated, 2, "{verdict:#}");
-    let svg = login.say("sudo cat /run/noise.svg");
+    let svg = node.say("sudo cat /run/noise.svg");
     assert!(svg.starts_with("<svg ") && svg.contains("CPU 3 isolated"), "{svg}");
 }
 
@@ -109,9 +104,9 @@ fn watch(mac: &str) -> String {
     )
 }
 
-fn check_late_card(guest: &Guest, login: &Login<'_>) {
+fn check_late_card(guest: &Guest, node: &Session<'_>) {
     guest.plug_nic(LATE_MAC).expect("a card in the free slot");
-    let irqs = login.say(&watch(LATE_MAC));
+    let irqs = node.say(&watch(LATE_MAC));
     assert!(irqs.lines().count() >= 2, "the card has no interrupts: {irqs}");
     for line in irqs.lines() {
         let cpus = line.rsplit(' ').next().unwrap_or_default();
@@ -120,41 +115,51 @@ fn check_late_card(guest: &Guest, login: &Login<'_>) {
 }
 
 /// A process of a login stays in housekeeping; one that root puts on an isolated CPU runs there.
-fn check_processes(login: &Login<'_>) {
-    assert_eq!(login.say("grep Cpus_allowed_list /proc/self/status").split_whitespace().last(), Some("0-1"));
-    assert!(!login.key.login("alice", login.port, "taskset -c 3 true").ok, "a login may leave its slice");
+fn check_processes(node: &Session<'_>) {
+    assert_eq!(node.say("grep Cpus_allowed_list /proc/self/status").split_whitespace().last(), Some("0-1"));
+    assert!(!node.run("taskset -c 3 true").ok, "a login may leave its slice");
     // The root of the tree has all CPUs; pods get theirs below it.
     let pinned = "sudo sh -c 'echo $$ >/sys/fs/cgroup/cgroup.procs && exec taskset -c 3 cut -d\" \" -f39 /proc/self/stat'";
-    assert_eq!(login.say(pinned).trim(), "3");
+    assert_eq!(node.say(pinned).trim(), "3");
 }
+
+/// A unit that joins, as far as the gate before it goes.
+const JOIN: &str = "files:\n\
+    \x20 - path: /etc/systemd/system/tatara-join.service\n\
+    \x20   content: \"[Service]\\nType=oneshot\\nExecStart=/usr/bin/touch /run/joined\\n\"\n";
 
 #[test]
 fn derived_verified_and_quiet() {
     let key = Key::generate();
     let server = Server::start(&release::debian(), &["console=ttyS0"]);
     let setup = Setup::new(Firmware::Bios, Start::Direct).ssh().shape(1, 2, 2).free_slot();
-    let config = NodeYaml::new("node-1")
-        .with(&format!("users:\n  - {{name: alice, keys: ['{}'], sudo: true}}\n", key.public()))
-        .with(&format!("tuning: {{housekeeping: {{coresPerNumaNode: 1}}, isolation: balanced, kernelArguments: [{CLOCK}]}}\n"));
+    let config = NodeYaml::new("node-1").with(&session::user(&key)).with(JOIN).with(&format!(
+        "tuning:\n\
+         \x20 housekeeping: {{coresPerNumaNode: 1}}\n\
+         \x20 isolation: balanced\n\
+         \x20 kernelArguments: [{CLOCK}]\n\
+         \x20 accept: {{seconds: 2, maxTicksPerSecond: 50}}\n"
+    ));
     server.publish(&setup.mac(), &config.text());
 
     let guest = Guest::start(&setup, Some(&server));
     guest.expect("step=record state=ok", INSTALL);
     guest.expect(BLESSED, BOOT);
-    let login = Login { key: &key, port: guest.ssh_port() };
-    check_verified(&login, "0-1", "2-3");
-    check_processes(&login);
-    check_quiet(&login);
-    check_late_card(&guest, &login);
-    check_verified(&login, "0-1", "2-3");
-    let _ = key.login("alice", guest.ssh_port(), "sudo poweroff");
+    let node = Session::new(&key, guest.ssh_port());
+    check_verified(&node, "0-1", "2-3");
+    check_accepted(&node);
+    check_processes(&node);
+    check_quiet(&node);
+    check_late_card(&guest, &node);
+    check_verified(&node, "0-1", "2-3");
+    node.power_off();
     guest.ended(BOOT);
 
     // The same disk in another machine: the plan is another, and its arguments come by one kexec.
     let guest = Guest::start(&setup.again(Start::Disk).memory_mib(2048).shape(2, 17, 1), None);
     guest.expect(BLESSED, BOOT);
     assert_eq!(guest.kernels(), 2, "GRUB's kernel, and one kexec for this machine's arguments");
-    let login = Login { key: &key, port: guest.ssh_port() };
-    check_verified(&login, "0,17", "1-16,18-33");
-    assert_eq!(login.say("cat /proc/irq/default_smp_affinity").trim(), "0,00020001");
+    let node = Session::new(&key, guest.ssh_port());
+    check_verified(&node, "0,17", "1-16,18-33");
+    assert_eq!(node.say("cat /proc/irq/default_smp_affinity").trim(), "0,00020001");
 }
