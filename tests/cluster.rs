@@ -22,6 +22,8 @@ const HOST: &str = "10.77.0.1";
 const NODE: &str = "10.77.0.50";
 const NAME: &str = "node-1";
 
+const JOINED: &str = "step=joined state=ok";
+
 /// The network of the test, and who gives the machine its address.
 fn network() -> Dnsmasq {
     lan::tap("tap0", &format!("{HOST}/24"));
@@ -47,8 +49,19 @@ fn the_control_plane_is_one_that_nodes_can_join() {
     });
 }
 
+fn machine() -> Setup {
+    let mut setup = Setup::new(Firmware::Bios, Start::Direct).memory_mib(2048);
+    setup.taps = vec!["tap0".to_owned()];
+    setup
+}
+
 /// The node's config: one CPU for the system, the other isolated.
-fn config(cluster: &Cluster, token: &str, images: &[(&str, String)], key: &Key) -> NodeYaml {
+fn config(
+    cluster: &Cluster,
+    (token, ca_hash): (&str, &str),
+    images: &[(&str, String)],
+    key: &Key,
+) -> NodeYaml {
     let images: String = images
         .iter()
         .map(|(file, sha256)| format!("\n    - {{url: ../images/{file}, sha256: {sha256}}}"))
@@ -57,10 +70,9 @@ fn config(cluster: &Cluster, token: &str, images: &[(&str, String)], key: &Key) 
         .with(&format!("users:\n  - {{name: alice, keys: ['{}'], sudo: true}}\n", key.public()))
         .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced}\n")
         .with(&format!(
-            "kubernetes:\n  endpoint: {}\n  join: {{token: {token}, caCertHashes: ['{}']}}\n  labels: {{example.com/rack: r1}}\n  \
+            "kubernetes:\n  endpoint: {}\n  join: {{token: {token}, caCertHashes: ['{ca_hash}']}}\n  labels: {{example.com/rack: r1}}\n  \
              pauseImage: {}\n  images:{images}\n",
             cluster.endpoint(),
-            cluster.ca_hash(),
             image::PAUSE,
         ))
 }
@@ -185,14 +197,13 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
         let key = Key::generate();
         let token = cluster.token("2h");
-        let mut setup = Setup::new(Firmware::Bios, Start::Direct).memory_mib(2048);
-        setup.taps = vec!["tap0".to_owned()];
-        let config = config(&cluster, &token, &images(&server.www()), &key);
+        let setup = machine();
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
         server.publish(&setup.mac(), &config.text());
 
         let guest = Guest::start(&setup, Some(&server));
         guest.expect("step=record state=ok", INSTALL);
-        guest.expect("step=joined state=ok", BOOT);
+        guest.expect(JOINED, BOOT);
         let node = Node { cluster: &cluster, key: &key };
         let first = node.ready(None);
         assert_eq!(first["metadata"]["labels"]["example.com/rack"], "r1");
@@ -209,5 +220,46 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"], "the Node is another one");
         assert!(guest.never("step=join state=begin"), "it joined again:\n{}", guest.tail());
         node.logs("shared", "hello from a pod\n");
+    });
+}
+
+/// What is wrong is outside of the node, and so is its end: the node says what it is, and goes on.
+#[test]
+fn a_node_that_cannot_join_says_why_and_goes_on_by_itself() {
+    let release = release::node();
+    lan::alone(move || {
+        let _dhcp = network();
+        let mut cluster = Cluster::start(HOST);
+        cluster.apply(&network_plugin());
+        let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
+        let (key, setup) = (Key::generate(), machine());
+        let images = images(&server.www());
+        let token = cluster.token("30s");
+        let other = format!("sha256:{}", "0".repeat(64));
+        let wrong = config(&cluster, (&token, &other), &images, &key);
+        server.publish(&setup.mac(), &wrong.text());
+
+        cluster.api_server(false);
+        let guest = Guest::start(&setup, Some(&server));
+        guest.expect("step=record state=ok", INSTALL);
+        guest.expect("step=join-api state=fail", BOOT);
+        guest.printed("code=E-JOIN-API", BOOT);
+        cluster.api_server(true);
+        let refused = guest.expect("code=E-JOIN-CA", BOOT);
+        assert!(refused.contains(&cluster.ca_hash()), "{refused}");
+        assert!(guest.never("step=join-token"), "a token for whoever answers:\n{}", guest.tail());
+        let _ = key.login_at("alice", NODE, 22, "sudo poweroff");
+        guest.ended(BOOT);
+
+        let mut right = config(&cluster, (&token, &cluster.ca_hash()), &images, &key);
+        right.serial = 2;
+        server.publish(&setup.mac(), &right.text());
+        let guest = Guest::start(&setup, Some(&server));
+        guest.expect("step=join-token state=fail", BOOT);
+        guest.printed("code=E-JOIN-TOKEN", BOOT);
+        cluster.takes(&token);
+        guest.expect(JOINED, BOOT);
+        let ready = Node { cluster: &cluster, key: &key }.ready(None);
+        assert_eq!(ready["metadata"]["name"], NAME);
     });
 }

@@ -93,6 +93,15 @@ impl Cluster {
         token
     }
 
+    /// Takes this token from now on, also if it has expired.
+    ///
+    /// # Panics
+    /// When kubeadm does not make it.
+    pub fn takes(&self, token: &str) {
+        let admin = self.path("admin.conf").display().to_string();
+        self.kubeadm(&["token", "create", token, "--kubeconfig", &admin]);
+    }
+
     /// What kubeadm tells a person to type on a machine that shall join.
     ///
     /// # Panics
