@@ -28,10 +28,10 @@ use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
 pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
-    run_with(node, &System::default(), progress::sleep)
+    run_with(node, &System::default(), &std::thread::sleep)
 }
 
-fn run_with(node: &Node, system: &System, rest: Rest) -> Result<ExitCode, Fault> {
+fn run_with(node: &Node, system: &System, rest: Rest<'_>) -> Result<ExitCode, Fault> {
     let config = node.config()?;
     let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
     let join = Join { node, system, config: &config, kubernetes, name: node_name(&config, kubernetes) };
@@ -83,6 +83,15 @@ impl Join<'_> {
     }
 
     fn attempt(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
+        if self.kubeadm_is_done() {
+            // Cut off between kubeadm's end and the stamp. The token may have expired since; it is not needed any more.
+            let healthy = progress.step(Step::Kubelet, || health::wait(self.system));
+            if let Err(fault) = healthy {
+                self.mark(Joining::Begun)?;
+                return Err(fault);
+            }
+            return self.leave(progress);
+        }
         let cluster = progress.step(Step::JoinApi, || {
             let cluster = Cluster::find(self.node, self.kubernetes)?;
             Ok((cluster, format!("endpoint={}", self.kubernetes.endpoint)))
@@ -104,11 +113,24 @@ impl Join<'_> {
         found?;
         progress.step(Step::Join, || self.kubeadm(&credential))?;
         progress.step(Step::Kubelet, || health::wait(self.system))?;
+        self.leave(progress)
+    }
+
+    fn leave(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
         progress.step(Step::Joined, || {
             self.leave_stamp()?;
             self.complete()?;
             Ok(((), format!("name={}", self.name)))
         })
+    }
+
+    fn kubeadm_is_done(&self) -> bool {
+        let left = fs::read(self.node.state(state::JOINING));
+        left.is_ok_and(|left| left == Joining::Done.text())
+    }
+
+    fn mark(&self, how_far: Joining) -> Result<(), Fault> {
+        write_atomically(&self.node.state(state::JOINING), how_far.text())
     }
 
     /// A Node that is Ready is somebody's: taking its name would take its pods and its volumes. One that this machine left there itself,
@@ -119,10 +141,8 @@ impl Join<'_> {
         let own = found.is_this_machine(self.node);
         let name = self.name;
         if found.ready && own {
-            let why = format!(
-                "Node `{name}` is still Ready from this machine's last join; the cluster notices within a minute that it is gone"
-            );
-            return Err(Fault::new(Code::JoinApi, why));
+            let why = format!("Node `{name}` is still Ready, and it is of this machine");
+            return Err(Fault::new(Code::JoinStale, why));
         }
         if (found.ready || blocked) && !own {
             let state = if found.ready { "is Ready" } else { "was Ready a moment ago" };
@@ -160,8 +180,9 @@ impl Join<'_> {
                 format!("the release's version of Kubernetes is `{kubernetes}`"),
             )
         })?;
-        write_atomically(&self.node.state(state::JOINING), b"")?;
+        self.mark(Joining::Begun)?;
         kubeadm::join(self.node, self.system, self.config, version, credential)?;
+        self.mark(Joining::Done)?;
         Ok(((), format!("kubernetes={kubernetes}")))
     }
 
@@ -182,6 +203,22 @@ impl Join<'_> {
     fn complete(&self) -> Result<(), Fault> {
         erase::secrets(self.node, &self.kubernetes.join)?;
         remove(&self.node.state(state::JOINING))
+    }
+}
+
+/// How far kubeadm has come, in the file that says that it was begun.
+#[derive(Debug, Clone, Copy)]
+enum Joining {
+    Begun,
+    Done,
+}
+
+impl Joining {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Begun => b"begun\n",
+            Self::Done => b"done\n",
+        }
     }
 }
 
@@ -209,3 +246,8 @@ fn outcome(code: Code) -> JoinState {
         _ => JoinState::Waiting,
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
