@@ -39,10 +39,14 @@ impl Figures {
         let mut text =
             "| what | ours | theirs | ratio | unit | runs |\n|---|---|---|---|---|---|\n".to_owned();
         for Figure { name, ours, theirs, unit, runs } in &self.list {
-            let digits = if *theirs >= 1000.0 { 0 } else { 2 };
+            let digits = match theirs {
+                1000.0.. => 0,
+                1.0.. => 2,
+                _ => 3,
+            };
+            let ratio = if *theirs == 0.0 { "–".to_owned() } else { format!("{:.3}", ours / theirs) };
             text.push_str(&format!(
-                "| {name} | {ours:.digits$} | {theirs:.digits$} | {:.2} | {unit} | {runs} |\n",
-                ours / theirs
+                "| {name} | {ours:.digits$} | {theirs:.digits$} | {ratio} | {unit} | {runs} |\n"
             ));
         }
         text

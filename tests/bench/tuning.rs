@@ -1,9 +1,10 @@
 //! Isolated CPUs under a busy loop, on one machine of four CPUs: untouched, with ours, with Debian's tuned and its profile
 //! cpu-partitioning; and how long either takes to set what it sets.
 
-use crate::figures::Figures;
+use crate::figures::{Figures, median};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use std::ops::Add as _;
 use std::time::Duration;
 use support::config::NodeYaml;
 use support::guest::{Firmware, Guest, Setup, Start};
@@ -19,7 +20,7 @@ const BLESSED: &str = "step=bless state=ok";
 const CLOCK: &str = "tsc=reliable";
 /// tuned is in the root that all three boot.
 const WITHOUT_TUNED: &str = "systemd.mask=tuned.service";
-/// Times `pin` is run; odd, for the median.
+/// Times each is run; odd, for the median.
 const RUNS: usize = 5;
 
 /// One CPU's disturbances, the mean over the isolated ones.
@@ -65,9 +66,7 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     guest.expect(BLESSED, DEADLINE);
     let session = Session::new(&key, guest.ssh_port());
     let ours = noise(&session, "")?;
-    let mut pins: Vec<f64> = (0..RUNS).filter_map(|_| session.node("pin")["tookS"].as_f64()).collect();
-    pins.retain(|seconds| *seconds > 0.0);
-    let pin = crate::figures::median(pins);
+    let pin = seconds(&session, "tatara-node pin")?;
     end(&session, &guest);
 
     node(3, &tuned::files());
@@ -78,14 +77,10 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     tuned::applied(&session, DEADLINE);
     session.write("/run/wanted.json", &record.to_string());
     let theirs = noise(&session, "--record /run/wanted.json")?;
-    let applying = session.say(
-        "a=$(date +%s.%N); sudo tuned-adm profile cpu-partitioning >/dev/null; b=$(date +%s.%N); echo $a $b",
-    );
-    let stamps: Vec<f64> = applying.split_whitespace().filter_map(|stamp| stamp.parse().ok()).collect();
-    let [before, after] = stamps[..] else { anyhow::bail!("no time of tuned-adm in `{applying}`") };
+    let applying = seconds(&session, "tuned-adm profile cpu-partitioning")?;
     end(&session, &guest);
 
-    figures.add("tuning.pin_seconds", pin, after - before, "s", RUNS);
+    figures.add("tuning.pin_seconds", pin, applying, "s", RUNS);
     figures.add("tuning.isolated_loc_vs_housekeeping", ours.share, theirs.share, "share", 1);
     figures.add("tuning.isolated_loc_vs_housekeeping.untouched", ours.share, untouched.share, "share", 1);
     figures.add("tuning.ticks.tuned", ours.ticks, theirs.ticks, "in 10 s", 1);
@@ -104,6 +99,20 @@ fn end(session: &Session<'_>, guest: &Guest) {
     guest.ended(DEADLINE);
 }
 
+/// Wall seconds of a command of root's, in the guest.
+fn seconds(session: &Session<'_>, command: &str) -> Result<f64> {
+    let times: Result<Vec<f64>> = (0..RUNS)
+        .map(|_| {
+            let answer = session
+                .say(&format!("a=$(date +%s.%N); sudo {command} >/dev/null; b=$(date +%s.%N); echo $a $b"));
+            let stamps: Vec<f64> = answer.split_whitespace().filter_map(|stamp| stamp.parse().ok()).collect();
+            let [before, after] = stamps[..] else { anyhow::bail!("no time of `{command}` in `{answer}`") };
+            Ok(after - before)
+        })
+        .collect();
+    times.map(median)
+}
+
 fn noise(session: &Session<'_>, options: &str) -> Result<Noise> {
     let verdict = session.node(&format!("tuning verify --noise 10s {options}"));
     let cpus = verdict["noise"]["cpus"].as_array().context("no measurement")?;
@@ -114,7 +123,7 @@ fn noise(session: &Session<'_>, options: &str) -> Result<Noise> {
     };
     let rows = |cpu: &Value, key: &str| -> f64 {
         let rows = cpu[key].as_object().into_iter().flat_map(|rows| rows.values());
-        rows.filter_map(|row| row.as_f64().or_else(|| row["count"].as_f64())).sum()
+        rows.filter_map(|row| row.as_f64().or_else(|| row["count"].as_f64())).fold(0.0, f64::add)
     };
     let busy = others.first().map_or(f64::NAN, |cpu| tick(cpu));
     Ok(Noise {

@@ -29,7 +29,7 @@ impl<'a> Session<'a> {
     /// What a command came to.
     #[must_use]
     pub fn run(&self, command: &str) -> Login {
-        self.key.login(NAME, self.port, command)
+        self.key.login_again(NAME, self.port, command)
     }
 
     /// Standard output of a command that ends with success.
@@ -77,6 +77,6 @@ impl<'a> Session<'a> {
     /// Has the machine power itself off, which its disk is clean after; [`crate::guest::Guest::ended`] waits for it.
     pub fn power_off(&self) {
         // The connection ends with the machine, before the command does.
-        let _ = self.run("sudo poweroff");
+        let _ = self.key.login(NAME, self.port, "sudo poweroff");
     }
 }

@@ -127,14 +127,15 @@ fn kept(node: &Session<'_>) -> Vec<String> {
     list(&verdict, "keptByKernel").iter().filter_map(name).collect()
 }
 
-/// What of the record is not so under tuned, by topic. How the kernel's arguments are written is ours to choose: what they came to
-/// has points of its own.
+/// What of the record is not so under tuned, by topic. What tuned sets otherwise is in the other table; how the kernel's arguments are
+/// written is ours to choose, and what they came to has points of its own.
 fn missed(verdict: &Value, kept: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut missed: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let text = |point: &Value, key: &str| point[key].as_str().unwrap_or_default().to_owned();
     for point in list(verdict, "differences").iter().filter(|point| point["topic"] != "kernel-argument") {
         let (name, actual, wanted) = (text(point, "name"), text(point, "actual"), text(point, "wanted"));
-        if kept.contains(&name) {
+        let chosen = format!("/proc/sys/{}", name.replace('.', "/"));
+        if kept.contains(&name) || SETTINGS.iter().any(|(path, ..)| *path == chosen) {
             continue;
         }
         let actual = if actual.is_empty() { "empty" } else { &actual };
