@@ -39,7 +39,7 @@ impl Source for Download {
         })?;
         let wanted = fetch::Artifact {
             url: url.into(),
-            what: name.to_owned(),
+            what: format!("file {name}"),
             bytes: artifact.bytes,
             authenticity: Authenticity::Content,
         };

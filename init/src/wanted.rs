@@ -105,6 +105,7 @@ pub(crate) fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), F
     let mut links = online(m)?.network.links();
     // The link in use goes first: it has worked before.
     links.sort_by_key(|link| Some(&link.name) != m.online.as_ref().map(|online| &online.link.name));
+    let several = links.len() > 1;
     let mut failure = Fault::new(Code::NetNoLink, "no link has an address");
     for link in links {
         match fetch_over(m, link, &template) {
@@ -119,7 +120,10 @@ pub(crate) fn fetch_config(m: &mut Machine) -> Result<(FetchedConfig, String), F
             }
             Err(fault) if is_final(fault.code) => return Err(fault),
             Err(fault) => {
-                m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+                // Only one of several is the failure of the step; that is told anyway.
+                if several {
+                    m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+                }
                 if tells_more(fault.code, failure.code) {
                     failure = fault;
                 }

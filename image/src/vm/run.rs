@@ -208,7 +208,12 @@ fn disk(args: &RunArgs, i: usize, text: &str) -> Result<Disk> {
         Some((_, bytes)) => std::fs::File::create_new(&path)
             .and_then(|file| file.set_len(bytes))
             .with_context(|| format!("making {} of {bytes} bytes", path.display()))?,
-        None => bail!("{} is missing; give a size, `{text}:20GiB`, to have it made", path.display()),
+        None => match text.rsplit_once(':') {
+            Some((path, size)) if size.starts_with(|first: char| first.is_ascii_digit()) => {
+                bail!("`{size}` is not a size for {path}; write it as `20GiB`")
+            }
+            _ => bail!("{text} is missing; give a size, `{text}:20GiB`, to have it made"),
+        },
     }
     let format = "raw".to_owned();
     Ok(Disk { path, format, bus: args.bus, sector_bytes: args.sector_bytes, serial: format!("TATARA{i}") })

@@ -66,7 +66,9 @@ pub fn wipe_plan(plan: &Plan, disks: &[Disk], selector: &DiskSelector) -> Vec<St
     let mut lines = Vec::new();
     for disk in disks.iter().filter(is_target) {
         let reason = target.map(|target| target.reason.as_str()).unwrap_or_default();
-        lines.push(format!("{}: {action}: {}; {reason}", describe(disk), content(disk)));
+        // An empty disk is the reason itself.
+        let lost = if disk.content == Content::Empty { String::new() } else { content(disk) + "; " };
+        lines.push(format!("{}: {action}: {lost}{reason}", describe(disk)));
     }
     for disk in disks.iter().filter(|disk| !is_target(disk)) {
         let why = mismatch(selector, disk).unwrap_or_else(|| content(disk));

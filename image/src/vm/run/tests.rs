@@ -26,6 +26,8 @@ fn a_disk_is_made_with_its_size_and_then_kept() {
     let args = parse(&["--bus", "nvme", "--sector-bytes", "4096"]);
     let text = path.display().to_string();
     assert!(disk(&args, 0, &text).expect_err("missing").to_string().contains("give a size"));
+    let wrong = disk(&args, 0, &format!("{text}:12G")).expect_err("no size").to_string();
+    assert!(wrong.contains("`12G` is not a size"), "{wrong}");
     let made = disk(&args, 1, &format!("{text}:1MiB")).expect("made");
     assert_eq!(
         (made.path.as_path(), made.sector_bytes, made.serial.as_str()),
