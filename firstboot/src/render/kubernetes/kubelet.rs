@@ -85,8 +85,8 @@ fn quantity_mib(text: &str) -> Option<u64> {
     match unit {
         "Mi" => Some(number),
         "Gi" => number.checked_mul(1024),
-        "Ki" if number % 1024 == 0 => Some(number / 1024),
-        "" if number % (1024 * 1024) == 0 => Some(number / (1024 * 1024)),
+        "Ki" if number.is_multiple_of(1024) => Some(number / 1024),
+        "" if number.is_multiple_of(1024 * 1024) => Some(number / (1024 * 1024)),
         _ => None,
     }
 }
