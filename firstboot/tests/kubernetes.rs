@@ -12,7 +12,7 @@ use tatara_spec::Code;
 use tatara_spec::config::{NodeConfig, parse};
 use tatara_spec::cpu::kubelet::Version;
 use tatara_spec::cpu::{CpuPlan, CpuSet};
-use tatara_spec::record::Versions;
+use tatara_spec::release::Versions;
 
 const TOKEN: &str = "abcdef.0123456789abcdef";
 const CONFIG: &str = include_str!("golden/kubernetes/config.yaml");

@@ -16,7 +16,8 @@ use tatara_installer::{Progress as _, StateMount, boot, bootenv, state as state_
 use tatara_spec::cpu::{self, CpuPlan};
 use tatara_spec::layout::{run, state};
 use tatara_spec::plan::{Origin, Target};
-use tatara_spec::record::{BootRecord, InstallRecord, Versions};
+use tatara_spec::record::{BootRecord, InstallRecord};
+use tatara_spec::release::Versions;
 use tatara_spec::slot::{self, BootEnv, Slot};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, cmdline, layout, redact};

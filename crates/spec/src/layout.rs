@@ -112,7 +112,7 @@ pub const TUNING: &str = "/etc/tatara/tuning.json";
 /// Below /etc on the node: this node's part of the kubelet's configuration, as JSON.
 pub const KUBELET: &str = "/etc/tatara/kubelet.json";
 
-/// Of a root: the versions of what is for Kubernetes in it, [`crate::record::Versions`] as JSON.
+/// Of a root: the versions of what is for Kubernetes in it, [`crate::release::Versions`] as JSON.
 pub const VERSIONS: &str = "/usr/lib/tatara/versions.json";
 
 /// Paths inside the state partition's file system (its root is /var on the node).

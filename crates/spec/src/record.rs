@@ -154,20 +154,6 @@ impl TuningRecord {
     }
 }
 
-/// What a root has for Kubernetes; written when it is built.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Versions {
-    /// Version of kubeadm, kubelet and kubectl, `1.31.4`; absent where there are none.
-    #[serde(default)]
-    pub kubernetes: Option<String>,
-    /// Version of containerd, `1.7.24`.
-    #[serde(default)]
-    pub containerd: Option<String>,
-    /// Version of runc.
-    #[serde(default)]
-    pub runc: Option<String>,
-}
-
 /// The node is a member of a cluster; written once its kubelet was healthy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -67,6 +67,17 @@ pub struct Release {
     pub artifacts: BTreeMap<String, Artifact>,
 }
 
+/// Upstream's versions of what a node's config is rendered for; `/usr/lib/tatara/versions.json` in the root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Of kubeadm, kubelet and kubectl; none when they are not in the root.
+    pub kubernetes: Option<String>,
+    /// Of containerd.
+    pub containerd: Option<String>,
+    /// Of runc.
+    pub runc: Option<String>,
+}
+
 /// One file of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -193,3 +193,6 @@ impl Write for Hashing {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

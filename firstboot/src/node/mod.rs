@@ -26,7 +26,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tatara_spec::config::{self, NodeConfig};
 use tatara_spec::layout::{run, state};
-use tatara_spec::record::{BootRecord, Versions};
+use tatara_spec::record::BootRecord;
+use tatara_spec::release::Versions;
 use tatara_spec::{Code, Fault, layout};
 
 /// How an answer is printed.

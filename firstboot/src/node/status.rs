@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use tatara_spec::config::Isolation;
 use tatara_spec::cpu::{CpuSet, Warning};
-use tatara_spec::layout::state;
-use tatara_spec::record::{BootRecord, FailureRecord, InstallRecord, TuningRecord};
+use tatara_spec::layout::{run, state};
+use tatara_spec::record::{BootRecord, FailureRecord, InstallRecord, JoinRecord, JoinState, TuningRecord};
 use tatara_spec::slot::{BootEnv, Slot};
 use tatara_spec::{Code, Fault};
 
@@ -51,6 +51,8 @@ struct Status {
     last_failure: Option<FailureRecord>,
     /// CPU isolation; absent where this boot has no record of it.
     tuning: Option<TuningStatus>,
+    /// How the node stands with its cluster; absent where the config names none.
+    join: Option<JoinRecord>,
 }
 
 /// CPU isolation as it is.
@@ -112,6 +114,7 @@ fn collect(node: &Node, reader: Reader) -> Result<Status, Fault> {
     status.degraded.extend(unknown);
     status.failed_units = failed_units;
     status.tuning = tuning_status(node, &mut status.degraded);
+    status.join = join_status(node, &mut status.degraded);
     Ok(status)
 }
 
@@ -123,6 +126,16 @@ fn for_a_user(boot: BootRecord, blessed: bool) -> Status {
     let fallen_back_from = boot.fallen_back_from;
     let not_shown = vec!["the last failure, which only root may read".to_owned()];
     Status { fallen_back_from, not_shown, ..assemble(boot, None, Some(env), blessed) }
+}
+
+/// A node that waits for its cluster is not what was asked for, whoever's fault it is.
+fn join_status(node: &Node, degraded: &mut Vec<String>) -> Option<JoinRecord> {
+    let record = known(read_json::<JoinRecord>(&node.run(run::JOIN)), degraded).flatten()?;
+    if let Some(reason) = &record.reason {
+        let code = record.code.as_ref().map_or_else(String::new, |code| format!("{code}: "));
+        degraded.push(format!("{code}{reason}"));
+    }
+    Some(record)
 }
 
 fn tuning_status(node: &Node, degraded: &mut Vec<String>) -> Option<TuningStatus> {
@@ -162,6 +175,7 @@ fn assemble(boot: BootRecord, record: Option<InstallRecord>, env: Option<BootEnv
         failed_units: Vec::new(),
         last_failure: None,
         tuning: None,
+        join: None,
     }
 }
 
@@ -192,6 +206,9 @@ fn text(status: &Status) -> String {
             line("warning", warning.to_string());
         }
     }
+    if let Some(join) = &status.join {
+        line("cluster", join_text(join));
+    }
     for reason in &status.degraded {
         line("degraded", reason.clone());
     }
@@ -212,6 +229,15 @@ fn text(status: &Status) -> String {
         line("not shown", part.clone());
     }
     text
+}
+
+fn join_text(join: &JoinRecord) -> String {
+    let JoinRecord { node_name, endpoint, state, step, attempts, .. } = join;
+    match (state, attempts) {
+        (JoinState::Joined, _) => format!("{endpoint}, joined as {node_name}"),
+        (_, 0) => format!("{endpoint}, {state} as {node_name}: step {step}"),
+        _ => format!("{endpoint}, {state} as {node_name}: step {step}, tried {attempts} times in vain"),
+    }
 }
 
 fn trial_text(status: &Status) -> String {

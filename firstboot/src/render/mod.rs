@@ -15,7 +15,7 @@ mod users;
 use std::collections::BTreeMap;
 use tatara_spec::config::NodeConfig;
 use tatara_spec::cpu::CpuPlan;
-use tatara_spec::record::Versions;
+use tatara_spec::release::Versions;
 use tatara_spec::{Code, Fault};
 
 /// Everything that the files are made from.

@@ -33,18 +33,7 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Mount points, and directories that a program expects.
-const DIRECTORIES: &[&str] = &[
-    "dev",
-    "proc",
-    "sys",
-    "run",
-    "tmp",
-    "var",
-    "etc",
-    "usr/lib/sysimage",
-    "opt/cni/bin",
-    "usr/libexec/kubernetes/kubelet-plugins/volume/exec",
-];
+const DIRECTORIES: &[&str] = &["dev", "proc", "sys", "run", "tmp", "var", "etc", "usr/lib/sysimage"];
 
 /// What belongs to the build or to one machine: removed, with everything below.
 const REMOVED: &[&str] = &[

@@ -28,10 +28,10 @@ use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
 pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
-    run_with(node, &System::default(), progress::sleep)
+    run_with(node, &System::default(), &std::thread::sleep)
 }
 
-fn run_with(node: &Node, system: &System, rest: Rest) -> Result<ExitCode, Fault> {
+fn run_with(node: &Node, system: &System, rest: Rest<'_>) -> Result<ExitCode, Fault> {
     let config = node.config()?;
     let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
     let join = Join { node, system, config: &config, kubernetes, name: node_name(&config, kubernetes) };
@@ -57,32 +57,47 @@ impl Join<'_> {
 
     /// At every boot after the join.
     fn member(&self, progress: &mut Progress<'_>, stamp: &JoinStamp) -> Result<ExitCode, Fault> {
-        progress.begin(Step::Joined)?;
-        self.complete()?;
-        let other = (stamp.node_name != self.name || stamp.endpoint != self.kubernetes.endpoint).then(|| {
-            format!(
-                "the node is `{}` of {}; to make it `{}` of {}, reinstall it",
-                stamp.node_name, stamp.endpoint, self.name, self.kubernetes.endpoint
+        let (name, endpoint) = (self.name, &self.kubernetes.endpoint);
+        let other = stamp.node_name != name || stamp.endpoint != *endpoint;
+        let other = other.then(|| {
+            let JoinStamp { node_name, endpoint: of, .. } = stamp;
+            Fault::new(
+                Code::JoinOther,
+                format!("the node is `{node_name}` of {of}, not `{name}` of {endpoint}"),
             )
         });
-        progress.joined(other)?;
-        Ok(ExitCode::SUCCESS)
+        self.finish(progress, other)
     }
 
     /// Tries for ever: what is missing is outside of the node, or in its config, and then a reboot brings another one.
     fn become_member(&self, progress: &mut Progress<'_>) -> Result<ExitCode, Fault> {
         loop {
             match self.attempt(progress) {
-                Ok(()) => {
-                    progress.joined(None)?;
-                    return Ok(ExitCode::SUCCESS);
-                }
+                Ok(()) => return self.finish(progress, None),
                 Err(fault) => progress.failed(&fault)?,
             }
         }
     }
 
+    /// The stamp is there. What cannot be cleaned up does not make the node any less a member; it is said, and tried at the next boot.
+    fn finish(&self, progress: &mut Progress<'_>, but: Option<Fault>) -> Result<ExitCode, Fault> {
+        progress.begin(Step::Joined)?;
+        let erased = erase::secrets(self.node, &self.kubernetes.join);
+        let cleaned = erased.and_then(|()| remove(&self.node.state(state::JOINING)));
+        progress.joined(cleaned.err().or(but).as_ref())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
     fn attempt(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
+        if self.kubeadm_is_done() {
+            // Cut off between kubeadm's end and the stamp. The token may have expired since; it is not needed any more.
+            let healthy = progress.step(Step::Kubelet, || health::wait(self.system));
+            if let Err(fault) = healthy {
+                self.mark(Joining::Begun)?;
+                return Err(fault);
+            }
+            return self.leave_stamp();
+        }
         let cluster = progress.step(Step::JoinApi, || {
             let cluster = Cluster::find(self.node, self.kubernetes)?;
             Ok((cluster, format!("endpoint={}", self.kubernetes.endpoint)))
@@ -104,11 +119,16 @@ impl Join<'_> {
         found?;
         progress.step(Step::Join, || self.kubeadm(&credential))?;
         progress.step(Step::Kubelet, || health::wait(self.system))?;
-        progress.step(Step::Joined, || {
-            self.leave_stamp()?;
-            self.complete()?;
-            Ok(((), format!("name={}", self.name)))
-        })
+        self.leave_stamp()
+    }
+
+    fn kubeadm_is_done(&self) -> bool {
+        let left = fs::read(self.node.state(state::JOINING));
+        left.is_ok_and(|left| left == Joining::Done.text())
+    }
+
+    fn mark(&self, how_far: Joining) -> Result<(), Fault> {
+        write_atomically(&self.node.state(state::JOINING), how_far.text())
     }
 
     /// A Node that is Ready is somebody's: taking its name would take its pods and its volumes. One that this machine left there itself,
@@ -119,10 +139,8 @@ impl Join<'_> {
         let own = found.is_this_machine(self.node);
         let name = self.name;
         if found.ready && own {
-            let why = format!(
-                "Node `{name}` is still Ready from this machine's last join; the cluster notices within a minute that it is gone"
-            );
-            return Err(Fault::new(Code::JoinApi, why));
+            let why = format!("Node `{name}` is still Ready, and it is of this machine");
+            return Err(Fault::new(Code::JoinStale, why));
         }
         if (found.ready || blocked) && !own {
             let state = if found.ready { "is Ready" } else { "was Ready a moment ago" };
@@ -160,8 +178,9 @@ impl Join<'_> {
                 format!("the release's version of Kubernetes is `{kubernetes}`"),
             )
         })?;
-        write_atomically(&self.node.state(state::JOINING), b"")?;
+        self.mark(Joining::Begun)?;
         kubeadm::join(self.node, self.system, self.config, version, credential)?;
+        self.mark(Joining::Done)?;
         Ok(((), format!("kubernetes={kubernetes}")))
     }
 
@@ -177,11 +196,21 @@ impl Join<'_> {
             .map_err(|error| Fault::caused(Code::Internal, "write the join's stamp", error))?;
         write_atomically(&self.node.state(state::JOINED), &json)
     }
+}
 
-    /// After the stamp: what only the join needed is taken away.
-    fn complete(&self) -> Result<(), Fault> {
-        erase::secrets(self.node, &self.kubernetes.join)?;
-        remove(&self.node.state(state::JOINING))
+/// How far kubeadm has come, in the file that says that it was begun.
+#[derive(Debug, Clone, Copy)]
+enum Joining {
+    Begun,
+    Done,
+}
+
+impl Joining {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Begun => b"begun\n",
+            Self::Done => b"done\n",
+        }
     }
 }
 
@@ -209,3 +238,8 @@ fn outcome(code: Code) -> JoinState {
         _ => JoinState::Waiting,
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -10,19 +10,14 @@ use tatara_spec::record::{JoinRecord, JoinState};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
 
-/// Waits; another one in tests.
-pub(super) type Rest = fn(Duration);
-
-/// The real one.
-pub(super) fn sleep(time: Duration) {
-    std::thread::sleep(time);
-}
+/// Waits for so long; tests do not.
+pub(super) type Rest<'a> = &'a dyn Fn(Duration);
 
 pub(super) struct Progress<'a> {
     node: &'a Node,
     record: JoinRecord,
     backoff: Backoff,
-    rest: Rest,
+    rest: Rest<'a>,
     /// The step of the last failure.
     failed: Option<Step>,
     /// Another machine's Node was Ready under this name.
@@ -30,7 +25,7 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(node: &'a Node, name: &str, endpoint: &str, rest: Rest) -> Self {
+    pub(super) fn new(node: &'a Node, name: &str, endpoint: &str, rest: Rest<'a>) -> Self {
         let record = JoinRecord {
             node_name: name.to_owned(),
             endpoint: endpoint.to_owned(),
@@ -86,11 +81,13 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// The end. `but` is what is not as the config says.
-    pub(super) fn joined(&mut self, but: Option<String>) -> Result<(), Fault> {
+    /// The end of the step [`Step::Joined`]. `but` is what is not as it should be all the same.
+    pub(super) fn joined(&mut self, but: Option<&Fault>) -> Result<(), Fault> {
+        let detail = format!("name={}", self.record.node_name);
+        console::step(Step::Joined, but.map_or(Mark::Ok(&detail), Mark::Fail));
         self.record.state = JoinState::Joined;
-        self.record.code = None;
-        self.record.reason = but;
+        self.record.code = but.map(|fault| fault.code.name().to_owned());
+        self.record.reason = but.map(|fault| redact::urls(&fault.chain()));
         self.record.attempts = 0;
         self.write()
     }

@@ -38,6 +38,10 @@ fn part(kubernetes: &Kubernetes, cpu: &CpuPlan, version: Version) -> Result<Map<
         merge(&mut part, &reservations());
     }
     merge(&mut part, &user);
+    if cpu.isolated.is_empty() {
+        // The cluster's own policies stay.
+        return Ok(part);
+    }
     let reserved = if aligned { reserved_mib(&part)? } else { 0 };
     let cpu = serde_json::to_value(settings(version, cpu, reserved))
         .map_err(|error| Fault::caused(Code::Internal, "write the kubelet's CPU settings", error))?;
@@ -81,8 +85,8 @@ fn quantity_mib(text: &str) -> Option<u64> {
     match unit {
         "Mi" => Some(number),
         "Gi" => number.checked_mul(1024),
-        "Ki" if number % 1024 == 0 => Some(number / 1024),
-        "" if number % (1024 * 1024) == 0 => Some(number / (1024 * 1024)),
+        "Ki" if number.is_multiple_of(1024) => Some(number / 1024),
+        "" if number.is_multiple_of(1024 * 1024) => Some(number / (1024 * 1024)),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use super::{Rendered, header};
 use tatara_spec::config::{Kubernetes, NodeConfig};
 use tatara_spec::cpu::CpuPlan;
 use tatara_spec::cpu::kubelet::Version;
-use tatara_spec::record::Versions;
+use tatara_spec::release::Versions;
 use tatara_spec::{Code, Fault};
 
 /// What is assumed where files are only rendered to see whether they can be.

@@ -1,0 +1,222 @@
+//! The join as a whole, against a fake cluster.
+
+use super::fake::{Fake, MACHINE_ID, TOKEN};
+use super::run_with;
+use crate::node::read_json;
+use std::cell::Cell;
+use std::fs;
+use tatara_spec::record::{JoinRecord, JoinStamp, JoinState};
+
+/// Joins; between attempts `change` may mend something, and is told how many attempts there were.
+fn join(fake: &Fake, change: impl Fn(u32)) {
+    let attempts = Cell::new(0);
+    let rest = |_| {
+        attempts.set(attempts.get() + 1);
+        assert!(attempts.get() < 10, "it goes on for ever: {:?}", record(fake));
+        change(attempts.get());
+    };
+    run_with(&fake.node(), &fake.system, &rest).unwrap();
+}
+
+fn record(fake: &Fake) -> JoinRecord {
+    read_json(&fake.path("run/tatara/join.json")).unwrap().unwrap()
+}
+
+fn code(fake: &Fake) -> String {
+    record(fake).code.unwrap_or_default()
+}
+
+fn assert_joined(fake: &Fake) {
+    assert_eq!(record(fake).state, JoinState::Joined);
+    let stamp: JoinStamp = read_json(&fake.path("var/lib/tatara/kubernetes/joined.json")).unwrap().unwrap();
+    assert_eq!((stamp.node_name.as_str(), stamp.kubernetes.as_str()), ("node-1", "1.31.4"));
+    assert!(!fake.path("var/lib/tatara/kubernetes/joining").exists());
+    assert_eq!(fake.holding(TOKEN), [""; 0].map(std::path::PathBuf::from), "the token is nowhere");
+}
+
+#[test]
+fn a_blank_node_joins_and_forgets_the_token() {
+    let fake = Fake::new();
+    join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "join");
+    assert_eq!(fs::read_to_string(fake.path("config.mode")).unwrap().trim(), "600");
+    let asked = fake.asked.lock().unwrap().clone();
+    let with_token: Vec<&String> = asked.iter().filter(|line| line.contains(TOKEN)).collect();
+    assert_eq!(with_token, [&format!("/api/v1/nodes/node-1 {TOKEN}")], "{asked:?}");
+}
+
+#[test]
+fn later_boots_ask_nobody_and_erase_what_came_again() {
+    let fake = Fake::new();
+    join(&fake, |_| {});
+    fake.asked.lock().unwrap().clear();
+    // A boot from the network brings the config with its token again.
+    fake.config(&format!("token: {TOKEN}"));
+    fake.answer(|answers| answers.status = 500);
+    join(&fake, |_| panic!("nothing fails"));
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "join");
+    assert!(fake.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn an_api_server_that_is_away_is_waited_for() {
+    let fake = Fake::new();
+    fake.answer(|answers| answers.status = 503);
+    join(&fake, |attempt| {
+        let record = record(&fake);
+        assert_eq!(
+            (record.state, record.attempts, code(&fake).as_str()),
+            (JoinState::Waiting, attempt, "E-JOIN-API")
+        );
+        assert!(record.reason.unwrap().contains("answered 503"));
+        assert_eq!(fake.calls(), "");
+        if attempt == 3 {
+            fake.answer(|answers| answers.status = 200);
+        }
+    });
+    assert_joined(&fake);
+    assert_eq!(record(&fake).reason, None);
+}
+
+#[test]
+fn another_clusters_ca_is_refused_and_gets_no_credential() {
+    let fake = Fake::new();
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    fake.config_with(&format!("{{token: {TOKEN}, caCertHashes: ['{wrong}']}}"));
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        join(&fake, |attempt| {
+            assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Refused, "E-JOIN-CA"));
+            let reason = record(&fake).reason.unwrap();
+            assert!(reason.contains(&fake.ca_hash) && reason.contains(&wrong), "{reason}");
+            assert!(attempt < 3, "enough");
+        });
+    }));
+    assert!(stopped.is_err());
+    assert_eq!(fake.calls(), "", "kubeadm was not run");
+    assert!(fake.asked.lock().unwrap().iter().all(|line| line.ends_with("cluster-info -")));
+}
+
+#[test]
+fn an_expired_token_is_said_and_a_fresh_one_is_fetched() {
+    let fake = Fake::new();
+    fake.config(&format!("tokenFrom: 'https://127.0.0.1:{}/token'", fake.port));
+    fake.answer(|answers| answers.token_from = "expire.0123456789abcdef\n".to_owned());
+    join(&fake, |attempt| match attempt {
+        1 => {
+            assert_eq!(code(&fake), "E-JOIN-TOKEN");
+            fake.answer(|answers| answers.token_from = "<html>".to_owned());
+        }
+        _ => {
+            assert_eq!(code(&fake), "E-JOIN-TOKEN-SOURCE");
+            fake.answer(|answers| answers.token_from = format!("{{\"token\": \"{TOKEN}\"}}"));
+        }
+    });
+    assert_joined(&fake);
+    assert!(fake.holding("expire.").is_empty());
+}
+
+#[test]
+fn a_name_that_another_machine_uses_is_taken_only_when_its_node_is_deleted() {
+    let fake = Fake::new();
+    fake.answer(|answers| answers.node = Some((true, "feedfeedfeedfeedfeedfeedfeedfeed")));
+    join(&fake, |attempt| {
+        assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Refused, "E-JOIN-NAME"));
+        match attempt {
+            1 => fake.answer(|answers| answers.node = Some((false, "feedfeedfeedfeedfeedfeedfeedfeed"))),
+            2 => fake.answer(|answers| answers.node = None),
+            _ => panic!("the name is free"),
+        }
+    });
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "join");
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_taken_over() {
+    let fake = Fake::new();
+    fake.answer(|answers| answers.node = Some((false, "feedfeedfeedfeedfeedfeedfeedfeed")));
+    join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
+    assert_joined(&fake);
+}
+
+#[test]
+fn what_this_machine_left_there_itself_is_waited_for() {
+    let fake = Fake::new();
+    fake.put("etc/kubernetes/kubelet.conf", "left by a join that was cut off");
+    fake.answer(|answers| answers.node = Some((true, MACHINE_ID)));
+    join(&fake, |_| {
+        assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Waiting, "E-JOIN-STALE"));
+        assert_eq!(fake.calls(), "reset", "its kubelet is stopped first");
+        fake.answer(|answers| answers.node = Some((false, MACHINE_ID)));
+    });
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "reset join");
+}
+
+#[test]
+fn kubeadm_that_fails_is_told_and_begun_anew() {
+    let fake = Fake::new();
+    fake.put(
+        "fail",
+        &format!("[preflight] Some fatal errors occurred:\n\t[ERROR CRI]: no runtime, {TOKEN}\n"),
+    );
+    join(&fake, |attempt| {
+        assert_eq!((attempt, code(&fake).as_str()), (1, "E-JOIN-PREFLIGHT"));
+        let reason = record(&fake).reason.unwrap();
+        assert!(reason.contains("[ERROR CRI]: no runtime, (secret)"), "{reason}");
+    });
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "join reset join");
+}
+
+#[test]
+fn a_power_cut_after_kubeadm_needs_no_token_any_more() {
+    let fake = Fake::new();
+    fake.put("var/lib/tatara/kubernetes/joining", "done\n");
+    fake.put("etc/kubernetes/kubelet.conf", "good");
+    fake.answer(|answers| (answers.status, answers.tokens) = (200, vec![]));
+    join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "");
+    assert!(fake.path("etc/kubernetes/kubelet.conf").exists());
+}
+
+#[test]
+fn an_erased_token_is_named_as_such() {
+    let fake = Fake::new();
+    fake.config("token: '000000.0000000000000000'");
+    join(&fake, |_| {
+        assert_eq!(code(&fake), "E-JOIN-TOKEN");
+        assert!(record(&fake).reason.unwrap().contains("erased"));
+        fake.config(&format!("token: {TOKEN}"));
+        // A new config comes with a new boot.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            join(&fake, |_| panic!("nothing fails"))
+        }));
+        assert!(done.is_ok());
+        fake.put("var/lib/tatara/kubernetes/joining", "done\n");
+    });
+    assert_eq!(record(&fake).state, JoinState::Joined);
+}
+
+#[test]
+fn a_node_that_should_be_another_one_says_so() {
+    let fake = Fake::new();
+    join(&fake, |_| {});
+    let path = "var/lib/tatara/config.yaml";
+    let text = fs::read_to_string(fake.path(path)).unwrap().replace("node-1", "node-2");
+    fake.put(path, &text);
+    join(&fake, |_| panic!("nothing fails"));
+    assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Joined, "E-JOIN-OTHER"));
+}
+
+#[test]
+fn a_token_that_cannot_be_found_to_be_erased_is_said_and_holds_nothing_up() {
+    let fake = Fake::new();
+    // As a YAML escape: read as the token, and not written as it.
+    fake.config(&format!("token: \"\\x61{}\"", &TOKEN[1..]));
+    join(&fake, |_| panic!("nothing fails"));
+    assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Joined, "E-JOIN-ERASE"));
+}
