@@ -42,16 +42,18 @@ fn fake() -> Fake {
         }
     });
     let path = root.path();
-    for (name, text) in
-        [("proc/cmdline", "quiet"), ("var/lib/tatara/config.url", base.as_str()), ("names", "old/x:1\n")]
-    {
+    for (name, text) in [
+        ("proc/cmdline", "quiet"),
+        ("var/lib/tatara/config.url", base.as_str()),
+        ("names", "old/x:1\nreg/a:10\n"),
+    ] {
         fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
         fs::write(path.join(name), text).unwrap();
     }
     let script = format!(
         "#!/bin/sh\ncd {}\nshift 3\necho \"$@\" >> calls\ncase $1 in\nlist) cat names;;\n\
          import) if test -e full; then echo 'ctr: no space left on device' >&2; exit 1; fi\n\
-         echo reg/a:1 >> names; echo 'unpacking reg/a:1 (sha256:1)...done';;\nesac\n",
+         echo reg/a:100 >> names; echo 'unpacking reg/a:100 (sha256:1)...done';;\nesac\n",
         path.display()
     );
     let ctr = path.join("ctr");
@@ -84,8 +86,8 @@ impl Fake {
 fn an_archive_is_imported_pinned_and_not_fetched_again() {
     let fake = fake();
     assert_eq!(fake.import().unwrap(), 1);
-    assert!(fake.calls().contains("label reg/a:1 io.cri-containerd.pinned=pinned"), "{}", fake.calls());
-    assert!(!fake.calls().contains("label old/x:1"), "{}", fake.calls());
+    assert!(fake.calls().contains("label reg/a:100 io.cri-containerd.pinned=pinned"), "{}", fake.calls());
+    assert!(!fake.calls().contains("label reg/a:10 "), "{}", fake.calls());
     assert_eq!(fake.kept(), [fake.archive.sha256.clone()], "nothing but the marker is left");
     assert_eq!(fake.import().unwrap(), 0);
     assert_eq!(fake.fetched.load(Ordering::SeqCst), 1);
