@@ -1,6 +1,6 @@
 //! What is secret in a config or URL never shows: not in a diagnostic, a fault, a failure record, a plan or kernel arguments.
 //!
-//! Secrets of a config are the contents of `files`, and user information and queries of URLs.
+//! Secrets of a config are the contents of `files`, the credential of `kubernetes.join`, and user information and queries of URLs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, too, end the test")]
 
@@ -35,11 +35,17 @@ install:
 users:
   - name: ops
     keysUrl: https://keys.example/ops.keys?token=hunter2
+kubernetes:
+  endpoint: k8s.example:6443
+  join:
+    token: abcdef.hunter2hunter2ab
+    caCertHashes:
+      - sha256:7c2e69131a36ae2a042a339b33381c6d0d43887e2de83720eff5359e26aec866
 files:
-  - path: /etc/kubernetes/token
+  - path: /etc/secrets/token
     mode: 0600
     content: "hunter2"
-  - path: /etc/kubernetes/kubeconfig
+  - path: /etc/secrets/kubeconfig
     mode: 0600
     content: |
       token: hunter2
@@ -120,7 +126,7 @@ fn damaged() -> Vec<String> {
 
 /// A damage can turn contents into keys or into values of other fields; those are shown, as nobody can know what they were.
 fn became_structure(damaged: &str) -> bool {
-    let content = |line: &&str| line.trim_start().starts_with("token: ") && !line.starts_with("      ");
+    let content = |line: &&str| line.trim_start() == "token: hunter2" && !line.starts_with("      ");
     damaged.lines().any(|line| content(&line))
 }
 
@@ -201,7 +207,7 @@ fn rendering_hides_them() {
     hidden("kernel arguments", &kernel::arguments(&config, &cpu).unwrap().join(" "));
     for file in try_render(&config).unwrap() {
         let holds = format!("{file:?}").contains(MARKER) || file_text(&file).contains(MARKER);
-        assert_eq!(holds, file.path.starts_with("/etc/kubernetes/"), "{}", file.path);
+        assert_eq!(holds, file.path.starts_with("/etc/secrets/"), "{}", file.path);
         assert!(!holds || file.mode == 0o600, "{} has mode {:o}", file.path, file.mode);
     }
     // Configs that the parser would not let through.

@@ -35,8 +35,7 @@ use release::Staging;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tatara_spec::record::Versions;
-use tatara_spec::release::{Artifact, Release, artifact};
+use tatara_spec::release::{Artifact, Release, Versions, artifact};
 
 /// Makes a release and puts it to `options.output`; nothing is there before all of it is.
 ///

@@ -29,7 +29,7 @@ impl<'a> Session<'a> {
     /// What a command came to.
     #[must_use]
     pub fn run(&self, command: &str) -> Login {
-        self.key.login_again(NAME, self.port, command)
+        self.key.login(NAME, self.port, command)
     }
 
     /// Standard output of a command that ends with success.

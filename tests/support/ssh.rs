@@ -93,20 +93,6 @@ impl Key {
         let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option.as_str()]).collect();
         ssh(user, host, port, &options, Some(&self.path), command)
     }
-
-    /// The same over one connection that stays for a while: an emulated machine needs seconds to make one.
-    ///
-    /// # Panics
-    /// When ssh cannot be run.
-    #[must_use]
-    pub fn login_again(&self, user: &str, port: u16, command: &str) -> Login {
-        // Beside the key: it goes with it. The connection ends with the machine, or when nobody has used it for a while.
-        let socket = format!("ControlPath={}-%C", self.path.display());
-        let options =
-            ["IdentitiesOnly=yes", "BatchMode=yes", "ControlMaster=auto", "ControlPersist=30", &socket];
-        let options: Vec<&str> = options.iter().flat_map(|option| ["-o", option]).collect();
-        ssh(user, port, &options, Some(&self.path), command)
-    }
 }
 
 fn make(path: &Path) {

@@ -103,6 +103,7 @@ codes! {
     JoinTokenSource "E-JOIN-TOKEN-SOURCE" "What `join.tokenFrom` answers is not a token." "The answer must be the token on a line, or JSON with the key `token`.";
     JoinName "E-JOIN-NAME" "The cluster has a Ready node of this name, on another machine." "Give this one another name, or delete that Node (`kubectl delete node NAME`); then the join goes on by itself.";
     JoinStale "E-JOIN-STALE" "The cluster still takes this machine's own last join for alive." "Nothing: the cluster notices within a minute that it is gone, and the join goes on by itself.";
+    JoinOther "E-JOIN-OTHER" "The config names another cluster, or another node name, than those that the node has joined with." "Give the config back what it had, or reinstall the node (raise `install.generation`, boot from network or USB).";
     JoinPreflight "E-JOIN-PREFLIGHT" "kubeadm's checks before the join failed." "The message names each check; the journal of tatara-join.service has kubeadm's words.";
     Join "E-JOIN" "kubeadm could not join the node." "The message has kubeadm's last words, the journal of tatara-join.service all of them; it is tried again.";
     Kubelet "E-KUBELET" "The kubelet does not become healthy." "`journalctl -u kubelet` says why; often a field of `kubernetes.kubelet` that this version does not know.";

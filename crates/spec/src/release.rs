@@ -6,7 +6,6 @@ mod digest;
 pub use digest::Digest;
 
 use crate::error::{Code, Fault};
-use crate::record::Versions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;

@@ -17,14 +17,16 @@ const GOAL: &str = "multi-user.target";
 const REQUIRED: [&str; 4] = [GOAL, "ssh.service", "systemd-networkd.service", "systemd-journald.service"];
 
 /// Units of the release whose failure is not its own: the network may be down while a node boots, and the others do what the config says;
-/// a kernel that keeps work on isolated CPUs would do so from another slot too, and the status names it.
+/// the cluster and its servers of images may be away for as long as they like; a kernel that keeps work on isolated CPUs would do so from another slot too, and the status names it.
 /// Bless itself is `failed` for a moment when it is started again.
-const TOLERATED: [&str; 7] = [
+const TOLERATED: [&str; 9] = [
     "systemd-networkd-wait-online.service",
     "systemd-modules-load.service",
     "systemd-sysctl.service",
     "tatara-accept.service",
     "tatara-bless.service",
+    "tatara-images.service",
+    "tatara-join.service",
     "tatara-pin.service",
     "tatara-pin-again.service",
 ];
@@ -108,6 +110,8 @@ mod tests {
             "systemd-modules-load.service",
             "tatara-pin.service",
             "tatara-accept.service",
+            "tatara-images.service",
+            "tatara-join.service",
         ] {
             assert_eq!(node(&format!("Id={name}\nActiveState=failed")), [""; 0], "{name}");
         }

@@ -4,6 +4,7 @@ use super::console::{Mark, step};
 use super::system::{self, System};
 use super::{Node, read_json, web, write_atomically};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -147,8 +148,9 @@ impl Importer<'_> {
         let what = format!("import the image archive {}", redact::url(&archive.url));
         let said = self.ctr(&what, &["import".as_ref(), path.as_os_str()])?;
         // containerd's versions word it differently, but each names what it imported.
+        let words: BTreeSet<&str> = said.split_whitespace().collect();
         let imported: Vec<String> =
-            self.names()?.into_iter().filter(|name| said.contains(name.as_str())).collect();
+            self.names()?.into_iter().filter(|name| words.contains(name.as_str())).collect();
         if imported.is_empty() {
             return Err(Fault::new(Code::ImageImport, format!("{what}: containerd names no image in it")));
         }
@@ -193,3 +195,6 @@ impl Write for Hashing {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

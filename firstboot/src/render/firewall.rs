@@ -16,12 +16,16 @@ const NODE_PORTS: &str = "30000-32767";
 const SSH: &str = "tcp dport 22";
 const KUBELET: &str = "tcp dport 10250";
 
+/// Protocols by number (IANA): their names are in a file of another package.
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+
 /// Interfaces of pods on this node.
 const POD_INTERFACES: [&str; 6] = ["cali*", "cilium*", "cni*", "lxc*", "tunl*", "vxlan.calico"];
 
-/// Calico documentation, "System requirements": BGP, IP in IP, VXLAN, Typha, WireGuard.
+/// Calico documentation, "System requirements": BGP, IP in IP (protocol 4), VXLAN, Typha, WireGuard.
 const CALICO: [&str; 5] =
-    ["tcp dport 179", "meta l4proto ipencap", "udp dport 4789", "tcp dport 5473", "udp dport 51820-51821"];
+    ["tcp dport 179", "meta l4proto 4", "udp dport 4789", "tcp dport 5473", "udp dport 51820-51821"];
 /// Cilium documentation, "Firewall Rules": health, Hubble, VXLAN, Geneve, WireGuard.
 const CILIUM: [&str; 5] =
     ["tcp dport 4240", "tcp dport 4244", "udp dport 8472", "udp dport 6081", "udp dport 51871"];
@@ -41,7 +45,7 @@ fn table(firewall: &Firewall) -> Result<String, Fault> {
     rules.line("ct state established,related accept");
     rules.line("ct state invalid drop");
     rules.line("iifname \"lo\" accept");
-    rules.line("meta l4proto { icmp, ipv6-icmp } accept");
+    rules.line(&format!("meta l4proto {{ {ICMP}, {ICMP6} }} accept"));
     rules.line("udp dport 68 accept");
     rules.line("ip6 saddr fe80::/10 udp dport 546 accept");
     rules.allow(SSH, &firewall.ssh)?;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tatara_spec::layout;
-use tatara_spec::record::Versions;
+use tatara_spec::release::Versions;
 
 /// Writes the versions to a shaped root, by its packages, and gives them for the manifest.
 ///

@@ -30,9 +30,8 @@ impl Plane {
 
     /// Starts everything; the parts wait for each other by themselves.
     pub(super) fn start(&mut self) {
-        // What is lost with the test need not survive a power cut.
         let data = format!("--data-dir={}", self.dir.join("etcd").display());
-        self.run("etcd", Path::new("etcd"), &[data, "--unsafe-no-fsync=true".to_owned()]);
+        self.run("etcd", Path::new("etcd"), &[data]);
         self.api_server(true);
         let programs = self.programs.clone();
         let manager = self.controller_manager();

@@ -57,29 +57,35 @@ impl Join<'_> {
 
     /// At every boot after the join.
     fn member(&self, progress: &mut Progress<'_>, stamp: &JoinStamp) -> Result<ExitCode, Fault> {
-        progress.begin(Step::Joined)?;
-        self.complete()?;
-        let other = (stamp.node_name != self.name || stamp.endpoint != self.kubernetes.endpoint).then(|| {
-            format!(
-                "the node is `{}` of {}; to make it `{}` of {}, reinstall it",
-                stamp.node_name, stamp.endpoint, self.name, self.kubernetes.endpoint
+        let (name, endpoint) = (self.name, &self.kubernetes.endpoint);
+        let other = stamp.node_name != name || stamp.endpoint != *endpoint;
+        let other = other.then(|| {
+            let JoinStamp { node_name, endpoint: of, .. } = stamp;
+            Fault::new(
+                Code::JoinOther,
+                format!("the node is `{node_name}` of {of}, not `{name}` of {endpoint}"),
             )
         });
-        progress.joined(other)?;
-        Ok(ExitCode::SUCCESS)
+        self.finish(progress, other)
     }
 
     /// Tries for ever: what is missing is outside of the node, or in its config, and then a reboot brings another one.
     fn become_member(&self, progress: &mut Progress<'_>) -> Result<ExitCode, Fault> {
         loop {
             match self.attempt(progress) {
-                Ok(()) => {
-                    progress.joined(None)?;
-                    return Ok(ExitCode::SUCCESS);
-                }
+                Ok(()) => return self.finish(progress, None),
                 Err(fault) => progress.failed(&fault)?,
             }
         }
+    }
+
+    /// The stamp is there. What cannot be cleaned up does not make the node any less a member; it is said, and tried at the next boot.
+    fn finish(&self, progress: &mut Progress<'_>, but: Option<Fault>) -> Result<ExitCode, Fault> {
+        progress.begin(Step::Joined)?;
+        let erased = erase::secrets(self.node, &self.kubernetes.join);
+        let cleaned = erased.and_then(|()| remove(&self.node.state(state::JOINING)));
+        progress.joined(cleaned.err().or(but).as_ref())?;
+        Ok(ExitCode::SUCCESS)
     }
 
     fn attempt(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
@@ -90,7 +96,7 @@ impl Join<'_> {
                 self.mark(Joining::Begun)?;
                 return Err(fault);
             }
-            return self.leave(progress);
+            return self.leave_stamp();
         }
         let cluster = progress.step(Step::JoinApi, || {
             let cluster = Cluster::find(self.node, self.kubernetes)?;
@@ -113,15 +119,7 @@ impl Join<'_> {
         found?;
         progress.step(Step::Join, || self.kubeadm(&credential))?;
         progress.step(Step::Kubelet, || health::wait(self.system))?;
-        self.leave(progress)
-    }
-
-    fn leave(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
-        progress.step(Step::Joined, || {
-            self.leave_stamp()?;
-            self.complete()?;
-            Ok(((), format!("name={}", self.name)))
-        })
+        self.leave_stamp()
     }
 
     fn kubeadm_is_done(&self) -> bool {
@@ -197,12 +195,6 @@ impl Join<'_> {
         let json = serde_json::to_vec_pretty(&stamp)
             .map_err(|error| Fault::caused(Code::Internal, "write the join's stamp", error))?;
         write_atomically(&self.node.state(state::JOINED), &json)
-    }
-
-    /// After the stamp: what only the join needed is taken away.
-    fn complete(&self) -> Result<(), Fault> {
-        erase::secrets(self.node, &self.kubernetes.join)?;
-        remove(&self.node.state(state::JOINING))
     }
 }
 

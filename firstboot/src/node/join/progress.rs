@@ -81,11 +81,13 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// The end. `but` is what is not as the config says.
-    pub(super) fn joined(&mut self, but: Option<String>) -> Result<(), Fault> {
+    /// The end of the step [`Step::Joined`]. `but` is what is not as it should be all the same.
+    pub(super) fn joined(&mut self, but: Option<&Fault>) -> Result<(), Fault> {
+        let detail = format!("name={}", self.record.node_name);
+        console::step(Step::Joined, but.map_or(Mark::Ok(&detail), Mark::Fail));
         self.record.state = JoinState::Joined;
-        self.record.code = None;
-        self.record.reason = but;
+        self.record.code = but.map(|fault| fault.code.name().to_owned());
+        self.record.reason = but.map(|fault| redact::urls(&fault.chain()));
         self.record.attempts = 0;
         self.write()
     }

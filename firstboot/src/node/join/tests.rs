@@ -209,5 +209,14 @@ fn a_node_that_should_be_another_one_says_so() {
     let text = fs::read_to_string(fake.path(path)).unwrap().replace("node-1", "node-2");
     fake.put(path, &text);
     join(&fake, |_| panic!("nothing fails"));
-    assert!(record(&fake).reason.unwrap().contains("reinstall"));
+    assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Joined, "E-JOIN-OTHER"));
+}
+
+#[test]
+fn a_token_that_cannot_be_found_to_be_erased_is_said_and_holds_nothing_up() {
+    let fake = Fake::new();
+    // As a YAML escape: read as the token, and not written as it.
+    fake.config(&format!("token: \"\\x61{}\"", &TOKEN[1..]));
+    join(&fake, |_| panic!("nothing fails"));
+    assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Joined, "E-JOIN-ERASE"));
 }

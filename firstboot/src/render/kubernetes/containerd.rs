@@ -11,6 +11,8 @@ use tatara_spec::cpu::kubelet::Version;
 /// Where CNI plugins are: the release's and those that a network plugin installs.
 const CNI_BIN: &str = "/opt/cni/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
+/// Its own place, `/opt/containerd`, cannot be written to on a node.
+const OPT: &str = "/var/lib/containerd/opt";
 const CERTS: &str = "/etc/containerd/certs.d";
 /// containerd's socket.
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -69,6 +71,9 @@ fn version_2(pause: &str) -> String {
 
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{CERTS}"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{OPT}"
 "#
     )
 }
@@ -92,6 +97,9 @@ fn version_3(pause: &str) -> String {
 
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
       SystemdCgroup = true
+
+[plugins.'io.containerd.internal.v1.opt']
+  path = '{OPT}'
 "#
     )
 }

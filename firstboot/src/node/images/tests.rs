@@ -1,0 +1,125 @@
+//! Images from a small web server into a containerd that is a script.
+
+use super::Importer;
+use crate::node::Node;
+use crate::node::system::System;
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tatara_spec::Code;
+use tatara_spec::config::ImageArchive;
+
+const TAR: &[u8] = b"not really a tar, but ctr is not really ctr";
+
+struct Fake {
+    root: tempfile::TempDir,
+    system: System,
+    node: Node,
+    fetched: Arc<AtomicUsize>,
+    archive: ImageArchive,
+}
+
+fn fake() -> Fake {
+    let root = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}/nodes/n.yaml", listener.local_addr().unwrap());
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&fetched);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /nodes/images/a.tar "), "{request:?}");
+            count.fetch_add(1, Ordering::SeqCst);
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", TAR.len())
+                .unwrap();
+            stream.write_all(TAR).unwrap();
+        }
+    });
+    let path = root.path();
+    for (name, text) in [
+        ("proc/cmdline", "quiet"),
+        ("var/lib/tatara/config.url", base.as_str()),
+        ("names", "old/x:1\nreg/a:10\n"),
+    ] {
+        fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
+        fs::write(path.join(name), text).unwrap();
+    }
+    let script = format!(
+        "#!/bin/sh\ncd {}\nshift 3\necho \"$@\" >> calls\ncase $1 in\nlist) cat names;;\n\
+         import) if test -e full; then echo 'ctr: no space left on device' >&2; exit 1; fi\n\
+         echo reg/a:100 >> names; echo 'unpacking reg/a:100 (sha256:1)...done';;\nesac\n",
+        path.display()
+    );
+    let ctr = path.join("ctr");
+    fs::write(&ctr, script).unwrap();
+    fs::set_permissions(&ctr, fs::Permissions::from_mode(0o755)).unwrap();
+    let sha256 = Sha256::digest(TAR).iter().map(|byte| format!("{byte:02x}")).collect();
+    let archive = ImageArchive { url: "images/a.tar".into(), sha256 };
+    let system = System { ctr, ..System::default() };
+    Fake { node: Node::new(path.to_owned()), root, system, fetched, archive }
+}
+
+impl Fake {
+    fn import(&self) -> Result<usize, tatara_spec::Fault> {
+        let importer = Importer { node: &self.node, system: &self.system };
+        importer.all(std::slice::from_ref(&self.archive))
+    }
+
+    fn calls(&self) -> String {
+        fs::read_to_string(self.root.path().join("calls")).unwrap_or_default()
+    }
+
+    fn kept(&self) -> Vec<String> {
+        let directory = self.root.path().join("var/lib/tatara/kubernetes/images");
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+#[test]
+fn an_archive_is_imported_pinned_and_not_fetched_again() {
+    let fake = fake();
+    assert_eq!(fake.import().unwrap(), 1);
+    assert!(fake.calls().contains("label reg/a:100 io.cri-containerd.pinned=pinned"), "{}", fake.calls());
+    assert!(!fake.calls().contains("label reg/a:10 "), "{}", fake.calls());
+    assert_eq!(fake.kept(), [fake.archive.sha256.clone()], "nothing but the marker is left");
+    assert_eq!(fake.import().unwrap(), 0);
+    assert_eq!(fake.fetched.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn an_image_that_is_gone_comes_again() {
+    let fake = fake();
+    fake.import().unwrap();
+    fs::write(fake.root.path().join("names"), "old/x:1\n").unwrap();
+    assert_eq!(fake.import().unwrap(), 1);
+}
+
+#[test]
+fn another_file_than_the_configs_is_not_imported() {
+    let mut fake = fake();
+    fake.archive.sha256 = "0".repeat(64);
+    let fault = fake.import().unwrap_err();
+    assert_eq!(fault.code, Code::ImageDigest);
+    assert!(!fake.calls().contains("import"), "{}", fake.calls());
+    assert_eq!(fake.kept(), [""; 0]);
+}
+
+#[test]
+fn a_full_disk_is_told_in_containerds_words_and_overcome() {
+    let fake = fake();
+    let full = fake.root.path().join("full");
+    fs::write(&full, "").unwrap();
+    let fault = fake.import().unwrap_err();
+    assert_eq!(fault.code, Code::ImageImport);
+    assert!(fault.message.contains("no space left"), "{}", fault.message);
+    assert_eq!(fake.kept(), [""; 0], "the archive does not take the room");
+    fs::remove_file(full).unwrap();
+    assert_eq!(fake.import().unwrap(), 1);
+}
