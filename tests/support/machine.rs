@@ -35,13 +35,25 @@ pub(crate) fn start(setup: &Setup, server: Option<&Server>) -> Child {
     let socket = setup.scratch().join("qmp");
     machine.qmp = Some(socket.clone());
     let mut command = Command::new("qemu-system-x86_64");
-    command.args(machine.arguments().expect("firmware"));
+    command.args(machine.arguments().expect("firmware").into_iter().map(|argument| threads(setup, argument)));
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("QEMU");
     if machine.needs_monitor() {
         let mut monitor = Qmp::connect(&socket).expect("QEMU's monitor");
         machine.release(&mut monitor).expect("the machine runs");
     }
     child
+}
+
+/// Machines of more CPUs are emulated by one thread, one CPU after the other: with a thread a CPU QEMU now and then runs a breakpoint
+/// that the kernel has taken out of its code meanwhile (`Oops: int3`), the likelier the more threads share the host's cores.
+const CPUS_WITH_THREADS: u32 = 8;
+
+fn threads(setup: &Setup, argument: String) -> String {
+    let cpus = setup.shape.map_or(1, |shape| shape.nodes * shape.cores * shape.threads);
+    if argument == "tcg,thread=multi" && cpus > CPUS_WITH_THREADS {
+        return "tcg,thread=single".into();
+    }
+    argument
 }
 
 fn boot(setup: &Setup, server: Option<&Server>) -> Boot {
