@@ -244,6 +244,7 @@ fn text(output: Output) -> Result<String, String> {
 }
 
 /// What `kubeadm init` would be given. Pods' network is the test's own; there is no kube-proxy, so Services have no use.
+/// Where nodes keep the CA is said, because kubeadm takes it to be where the control plane does.
 fn kubeadm_config(dir: &Path, address: &str) -> String {
     let pki = dir.join("pki");
     let pki = pki.display();
@@ -264,6 +265,7 @@ fn kubeadm_config(dir: &Path, address: &str) -> String {
          ---\n\
          apiVersion: kubelet.config.k8s.io/v1beta1\n\
          kind: KubeletConfiguration\n\
+         authentication: {{x509: {{clientCAFile: /etc/kubernetes/pki/ca.crt}}}}\n\
          cgroupDriver: systemd\n",
         etcd = plane::ETCD,
         id = FIRST_TOKEN.0,

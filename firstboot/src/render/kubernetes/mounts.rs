@@ -67,6 +67,8 @@ fn directories() -> Rendered {
     for (_, _, directory) in BINDS {
         line(&format!("{KEPT}/{directory}"), "0755");
     }
+    // The kubelet complains every second of a directory that is not there.
+    line(&format!("{KEPT}/etc/manifests"), "0755");
     line(&format!("{KEPT}/cni-bin"), "0700");
     line(&format!("{KEPT}/cni-bin/upper"), "0755");
     line(&format!("{KEPT}/cni-bin/work"), "0700");
