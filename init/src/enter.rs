@@ -81,7 +81,7 @@ pub(crate) fn rehearse(m: &Machine, wanted: &Wanted) -> Result<(), Fault> {
         fetched_keys: &wanted.keys,
         machine_id: ANY_MACHINE_ID,
         base: &BaseFiles::default(),
-        versions: None,
+        versions: wanted.release.as_ref().map(|release| &release.manifest.versions),
     };
     render::render(&input).map(drop)
 }

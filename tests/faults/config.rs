@@ -192,3 +192,14 @@ fn bad_config_then_right() {
     site.put(CONFIG, good().text().as_bytes());
     installs(trial, guest);
 }
+
+/// What a release lacks is known before anything is written.
+#[test]
+fn kubernetes_on_a_release_without_it() {
+    let config = good().with(
+        "kubernetes: {endpoint: 'k8s.example.com:6443', join: {token: abcdef.0123456789abcdef, caCertHashes: \
+         ['sha256:1111111111111111111111111111111111111111111111111111111111111111']}}\n",
+    );
+    let trial = Trial::new("config", "kubernetes in the config, and a release without it", direct());
+    refused(trial, &config.text(), Code::KubernetesPayload, "the release has no kubeadm and kubelet");
+}

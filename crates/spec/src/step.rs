@@ -46,6 +46,8 @@ pub enum Step {
     Bless,
     /// On the node: container images of the config are imported.
     Images,
+    /// On the node: the isolated CPUs were found as quiet as `tuning.accept` wants them.
+    JoinAccept,
     /// On the node: the cluster's API server answers, and is the one that the config names.
     JoinApi,
     /// On the node: the token is fetched, or taken from the config.
@@ -64,7 +66,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Step; 27] = [
+    pub const ALL: [Step; 28] = [
         Step::Mounts,
         Step::CommandLine,
         Step::Drivers,
@@ -85,6 +87,7 @@ impl Step {
         Step::SwitchRoot,
         Step::Bless,
         Step::Images,
+        Step::JoinAccept,
         Step::JoinApi,
         Step::JoinToken,
         Step::JoinName,
@@ -118,6 +121,7 @@ impl Step {
             Step::SwitchRoot => "switch-root",
             Step::Bless => "bless",
             Step::Images => "images",
+            Step::JoinAccept => "join-accept",
             Step::JoinApi => "join-api",
             Step::JoinToken => "join-token",
             Step::JoinName => "join-name",

@@ -1,6 +1,7 @@
 //! `tatara-node images`: container images of the config, imported before the node joins.
 
 use super::console::{Mark, step};
+use super::join::Progress;
 use super::system::{self, System};
 use super::{Node, read_json, web, write_atomically};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +11,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use tatara_http::backoff::Backoff;
+use tatara_firstboot::render::kubernetes::node_name;
 use tatara_http::fetch::{self, Authenticity};
 use tatara_spec::config::ImageArchive;
 use tatara_spec::layout::state;
@@ -30,22 +31,24 @@ const LIMIT_BYTES: u64 = 64 << 30;
 pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     let config = node.config()?;
     let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
-    let joined = node.state(state::JOINED).exists();
     let importer = Importer { node, system: &System::default() };
-    let mut backoff = Backoff::default();
-    loop {
+    let import = || {
+        let imported = importer.all(&kubernetes.images)?;
+        Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
+    };
+    if node.state(state::JOINED).exists() {
         step(Step::Images, Mark::Begin);
-        match importer.all(&kubernetes.images) {
-            Ok(imported) => {
-                let detail = format!("images={} imported={imported}", kubernetes.images.len());
-                step(Step::Images, Mark::Ok(&detail));
-                return Ok(ExitCode::SUCCESS);
-            }
-            Err(fault) if joined => return Err(fault),
-            Err(fault) => step(Step::Images, Mark::Fail(&fault)),
-        }
-        std::thread::sleep(backoff.next_wait());
+        let ((), detail) = import()?;
+        step(Step::Images, Mark::Ok(&detail));
+        return Ok(ExitCode::SUCCESS);
     }
+    // The join waits for this, so `status` shows it as the join's.
+    let name = node_name(&config, kubernetes);
+    let mut progress = Progress::new(node, name, &kubernetes.endpoint, &std::thread::sleep);
+    while let Err(fault) = progress.step(Step::Images, import) {
+        progress.failed(&fault)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 struct Importer<'a> {
@@ -61,6 +64,7 @@ impl Importer<'_> {
         }
         let mut there = self.names()?;
         let mut imported = 0;
+        let mut failure = None;
         for archive in archives {
             let marker = self.node.state(&format!("{}/{}", state::IMAGES_DIR, archive.sha256));
             // A marker that cannot be read is no marker.
@@ -68,14 +72,23 @@ impl Importer<'_> {
             if names.is_some_and(|names| names.iter().all(|name| there.contains(name))) {
                 continue;
             }
-            let names = self.one(archive)?;
+            let names = match self.one(archive) {
+                Ok(names) => names,
+                Err(fault) => {
+                    // The others may be right all the same.
+                    failure.get_or_insert(fault);
+                    continue;
+                }
+            };
+            // containerd does not sync what it unpacks: the marker must not say that it is there before it is.
+            self.node.sync_state()?;
             let json = serde_json::to_vec(&names)
                 .map_err(|error| Fault::caused(Code::Internal, "write the names of images", error))?;
             write_atomically(&marker, &json)?;
             there.extend(names);
             imported += 1;
         }
-        Ok(imported)
+        failure.map_or(Ok(imported), Err)
     }
 
     /// Fetches, verifies, imports and pins one archive; the names of its images.

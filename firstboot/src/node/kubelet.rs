@@ -1,6 +1,7 @@
 //! `tatara-node kubelet`: what must be so before the kubelet starts — its configuration is the cluster's with this node's part, and no
 //! state is left from other policies.
 
+use super::tuning::accept;
 use super::{Node, read_json, write_atomically, write_whole};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,10 +26,14 @@ const MEMORY_STATE: &str = "/var/lib/kubelet/memory_manager_state";
 struct Policies {
     cpu: Vec<Value>,
     memory: Vec<Value>,
+    /// Of which boot (kernel, Documentation/admin-guide/sysctl/kernel.rst, random). No container survives a boot, but CPUs, memory and huge
+    /// pages may be others then, and the kubelet ends at its start when they are (kubernetes/kubernetes#109996).
+    #[serde(default)]
+    boot: String,
 }
 
 impl Policies {
-    fn of(config: &Map<String, Value>) -> Self {
+    fn of(config: &Map<String, Value>, boot: String) -> Self {
         let values =
             |keys: &[&str]| keys.iter().map(|key| config.get(*key).cloned().unwrap_or_default()).collect();
         Self {
@@ -39,17 +44,26 @@ impl Policies {
                 "topologyManagerPolicy",
             ]),
             memory: values(&["memoryManagerPolicy", "reservedMemory", "topologyManagerPolicy"]),
+            boot,
         }
     }
 }
 
 pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
+    // Of a join that was cut off before its stamp; a member keeps its pods.
+    if !node.state(state::JOINED).exists() {
+        accept::gate(node)?;
+    }
     let config = merged(node)?;
-    forget_other_policies(node, &Policies::of(&config))?;
+    forget_other_policies(node, &Policies::of(&config, boot_id(node)))?;
     let text = serde_json::to_vec_pretty(&Value::Object(config))
         .map_err(|error| Fault::caused(Code::Internal, "write the kubelet's configuration", error))?;
     write_whole(&node.run(run::KUBELET), &text, 0o600)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn boot_id(node: &Node) -> String {
+    fs::read_to_string(node.run("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned()
 }
 
 fn merged(node: &Node) -> Result<Map<String, Value>, Fault> {
@@ -80,10 +94,10 @@ fn forget_other_policies(node: &Node, now: &Policies) -> Result<(), Fault> {
         return Ok(());
     }
     let before = before.unwrap_or_default();
-    if before.cpu != now.cpu {
+    if before.cpu != now.cpu || before.boot != now.boot {
         forget(&node.run(CPU_STATE))?;
     }
-    if before.memory != now.memory {
+    if before.memory != now.memory || before.boot != now.boot {
         forget(&node.run(MEMORY_STATE))?;
     }
     let text = serde_json::to_vec(now)
@@ -158,5 +172,11 @@ mod tests {
         put(root.path(), "/var/lib/tatara/kubernetes/kubelet-policies.json", "{damaged");
         run(&node).unwrap();
         assert_eq!(states(), [false, false], "nobody knows what the state is of");
+        for path in [CPU_STATE, MEMORY_STATE] {
+            put(root.path(), path, "{}");
+        }
+        put(root.path(), "/proc/sys/kernel/random/boot_id", "b8a1a0b6-2c06-4b5e-9d5c-1f6c2f6a7c11\n");
+        run(&node).unwrap();
+        assert_eq!(states(), [false, false], "another boot has other memory");
     }
 }

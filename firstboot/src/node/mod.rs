@@ -66,6 +66,13 @@ impl Node {
         self.root.join("var").join(path)
     }
 
+    /// Everything that anybody has written to the state partition is on its disk after this (syncfs(2)).
+    fn sync_state(&self) -> Result<(), Fault> {
+        let path = self.root.join("var");
+        let synced = fs::File::open(&path).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
+        synced.map_err(|error| Fault::caused(Code::NodeState, format!("sync {}", path.display()), error))
+    }
+
     /// The record of this boot, which every tatara boot has.
     fn boot(&self) -> Result<BootRecord, Fault> {
         let path = self.run(run::BOOT);

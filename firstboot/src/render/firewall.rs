@@ -13,6 +13,7 @@ use tatara_spec::config::{Cni, Firewall};
 const PATH: &str = "/etc/tatara/firewall.nft";
 /// Kubernetes' default `--service-node-port-range`.
 const NODE_PORTS: &str = "30000-32767";
+const NODE_PORT_RANGE: std::ops::RangeInclusive<u16> = 30000..=32767;
 const SSH: &str = "tcp dport 22";
 const KUBELET: &str = "tcp dport 10250";
 
@@ -33,10 +34,18 @@ const CILIUM: [&str; 5] =
 pub(super) fn render(firewall: Option<&Firewall>) -> Result<Vec<Rendered>, Fault> {
     let Some(firewall) = firewall else { return Ok(Vec::new()) };
     let wants = header("firewall") + "[Unit]\nWants=tatara-firewall.service\n";
-    Ok(vec![
+    let mut rendered = vec![
         Rendered::public(PATH, header("firewall") + &table(firewall)?),
         Rendered::public("/etc/systemd/system/sysinit.target.d/20-tatara-firewall.conf", wants),
-    ])
+    ];
+    // Without its firewall the node can be logged in to and mended, but it serves nobody.
+    for unit in ["kubelet.service", "tatara-join.service"] {
+        let needs =
+            header("firewall") + "[Unit]\nRequires=tatara-firewall.service\nAfter=tatara-firewall.service\n";
+        let path = format!("/etc/systemd/system/{unit}.d/30-tatara-firewall.conf");
+        rendered.push(Rendered::public(path, needs));
+    }
+    Ok(rendered)
 }
 
 /// The empty table makes the deletion good the first time; all of it is one transaction.
@@ -52,7 +61,6 @@ fn table(firewall: &Firewall) -> Result<String, Fault> {
     if !firewall.kubelet.is_empty() {
         rules.allow(KUBELET, &firewall.kubelet)?;
     }
-    rules.line(&format!("{KUBELET} drop"));
     let ports: &[&str] = match firewall.cni {
         Cni::None => &[],
         Cni::Calico => &CALICO,
@@ -64,8 +72,16 @@ fn table(firewall: &Firewall) -> Result<String, Fault> {
     for open in &firewall.allow {
         rules.allow(&format!("{} dport {}", open.protocol.name(), open.port), &open.sources)?;
     }
+    // Pods reach the node, but not its kubelet.
+    rules.line(&format!("{KUBELET} drop"));
     for interface in POD_INTERFACES {
         rules.line(&format!("iifname \"{interface}\" accept"));
+    }
+    // A NodePort that a program on the node answers, without a redirection: IPVS, health checks of load balancers.
+    if firewall.node_ports.enabled {
+        for protocol in ["tcp", "udp", "sctp"] {
+            rules.allow(&format!("{protocol} dport {NODE_PORTS}"), &firewall.node_ports.sources)?;
+        }
     }
     // A NodePort that leads to a pod in the node's own network: who may was decided before it was redirected.
     rules.line("ct status dnat accept");
@@ -93,6 +109,9 @@ fn node_ports(firewall: &Firewall) -> Result<Rules, Fault> {
     rules.line("iifname \"lo\" accept");
     for interface in POD_INTERFACES {
         rules.line(&format!("iifname \"{interface}\" accept"));
+    }
+    for open in firewall.allow.iter().filter(|open| NODE_PORT_RANGE.contains(&open.port)) {
+        rules.allow(&format!("{} dport {}", open.protocol.name(), open.port), &open.sources)?;
     }
     let ports = |protocol: &str| format!("fib daddr type local {protocol} dport {NODE_PORTS} ct state new");
     for protocol in ["tcp", "udp", "sctp"] {

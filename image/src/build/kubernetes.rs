@@ -15,7 +15,7 @@ use std::str::FromStr;
 const PROGRAMS: [&str; 3] = ["kubeadm", "kubectl", "kubelet"];
 
 /// Where the programs of a Debian system with a container runtime are; kubelet is of no use without one.
-const RUNTIMES: [&str; 2] = ["usr/bin/containerd", "usr/bin/crio"];
+const RUNTIME: &str = "usr/bin/containerd";
 
 /// The units that Kubernetes' own packages ship beside the programs.
 const UNITS: [(&str, &str); 2] = [
@@ -147,9 +147,9 @@ fn version(directory: &Path) -> Result<String> {
 /// # Errors
 /// The root has no container runtime, or a file cannot be written.
 pub(crate) fn install(programs: &Programs, root: &Path) -> Result<()> {
-    if !RUNTIMES.iter().any(|path| root.join(path).is_file()) {
+    if !root.join(RUNTIME).is_file() {
         bail!(
-            "the root has no container runtime for kubelet: neither containerd nor CRI-O is in it (--profile node has containerd)"
+            "the root has no container runtime for kubelet: containerd is not in it (--profile node has it)"
         );
     }
     for name in PROGRAMS {

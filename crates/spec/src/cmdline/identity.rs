@@ -32,7 +32,8 @@ const PLACEHOLDERS: [&str; 26] = [
 ];
 
 /// Whether a UUID or serial number is the machine's own.
-pub(super) fn is_own(value: &str) -> bool {
+#[must_use]
+pub fn is_own(value: &str) -> bool {
     let plain: String =
         value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     !(plain.is_empty() || PLACEHOLDERS.contains(&plain.as_str()) || is_one_digit(&plain) || counts(&plain))

@@ -6,6 +6,7 @@ mod identity;
 mod network;
 mod text;
 
+pub use identity::is_own as is_of_one_machine;
 pub use text::{join, split};
 
 use crate::error::{Code, Fault};

@@ -64,7 +64,7 @@ pub struct Join {
     #[serde(default)]
     #[schemars(extend("format" = "bootstrap-token", "writeOnly" = true))]
     pub token: Option<Secret>,
-    /// HTTPS URL of a bootstrap token, asked just before each attempt and never stored. The answer is the token on a line, or JSON with
+    /// HTTPS URL of a bootstrap token, asked just before each attempt. Only kubeadm keeps it, until the kubelet has a certificate of its own. The answer is the token on a line, or JSON with
     /// `token`.
     #[serde(default)]
     #[schemars(extend("format" = "https-url"))]

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use tatara_http::fetch::{Answer, Authenticity, Client, File};
 use tatara_http::tls::{Trust, pin, unverified};
+use tatara_spec::cmdline;
 use tatara_spec::config::Kubernetes;
 use tatara_spec::layout::state;
 use tatara_spec::{Code, Fault};
@@ -39,13 +40,14 @@ pub(super) struct NodeObject {
 }
 
 impl NodeObject {
-    /// Whether this machine made it: its machine id outlives reboots, its firmware's UUID reinstalls, too.
+    /// Whether this machine made it: its machine id outlives reboots, its firmware's UUID reinstalls, too, unless many machines have it.
     pub(super) fn is_this_machine(&self, node: &Node) -> bool {
         let machine_id = fs::read_to_string(node.state(state::MACHINE_ID)).unwrap_or_default();
         let uuid = fs::read_to_string(node.run("/sys/class/dmi/id/product_uuid")).unwrap_or_default();
         let same =
             |ours: &str, theirs: &str| !ours.trim().is_empty() && ours.trim().eq_ignore_ascii_case(theirs);
-        same(&machine_id, &self.machine_id) || same(&uuid, &self.system_uuid)
+        same(&machine_id, &self.machine_id)
+            || (cmdline::is_of_one_machine(uuid.trim()) && same(&uuid, &self.system_uuid))
     }
 }
 
@@ -95,8 +97,8 @@ impl Cluster {
             status => return Err(not_ready(&format!("{url} answered {status}"))),
         }
         let info = Info::parse(&answer.body)?;
-        check_ca(&info.ca, &kubernetes.join.ca_cert_hashes)?;
-        Ok(Self { server, ca: info.ca, tokens: Some(info.tokens) })
+        let ca = pinned(info.ca, &kubernetes.join.ca_cert_hashes)?;
+        Ok(Self { server, ca, tokens: Some(info.tokens) })
     }
 
     fn client(&self, node: &Node) -> Result<Client, Fault> {
@@ -185,14 +187,19 @@ fn certificates(data: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
     if found.is_empty() { Err(wrong("is missing".to_owned())) } else { Ok(found) }
 }
 
-/// As kubeadm: every CA of the cluster has a hash in the config (Kubernetes, cmd/kubeadm/app/util/pubkeypin).
-fn check_ca(ca: &[CertificateDer<'static>], hashes: &[String]) -> Result<(), Fault> {
-    let found: Vec<String> = ca
-        .iter()
-        .map(|certificate| pin(certificate).map_or_else(String::new, |pin| format!("sha256:{pin}")))
-        .collect();
-    if found.iter().any(|hash| !hash.is_empty() && hashes.contains(hash)) {
-        return Ok(());
+/// The CAs that have a hash in the config. Nothing vouches for any other that whoever answers has put beside them: a stranger may add
+/// their own to the real one, which is public.
+fn pinned(
+    ca: Vec<CertificateDer<'static>>,
+    hashes: &[String],
+) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let hash = |certificate: &CertificateDer<'_>| pin(certificate).map(|pin| format!("sha256:{pin}"));
+    let found: Vec<String> =
+        ca.iter().map(|certificate| hash(certificate).unwrap_or_else(|| "unreadable".to_owned())).collect();
+    let trusted: Vec<_> =
+        ca.into_iter().filter(|one| hash(one).is_some_and(|hash| hashes.contains(&hash))).collect();
+    if !trusted.is_empty() {
+        return Ok(trusted);
     }
     let message = format!(
         "the CA of the cluster that answers is {}; expected {}",
@@ -237,4 +244,30 @@ fn parse_node(body: &[u8]) -> Result<NodeObject, Fault> {
         .any(|condition| condition.kind == "Ready" && condition.status == "True");
     let Info { machine_id, system_uuid } = object.status.node_info;
     Ok(NodeObject { ready, machine_id, system_uuid })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pinned;
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::CertificateDer;
+    use tatara_http::tls::pin;
+    use tatara_spec::Code;
+
+    fn ca() -> CertificateDer<'static> {
+        let certificate = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
+        certificate.der().clone()
+    }
+
+    /// The real CA is public: who answers with it and with one of their own beside it must not be believed by the second.
+    #[test]
+    fn a_ca_without_a_hash_is_not_trusted_beside_one_that_has_it() {
+        let (real, strange) = (ca(), ca());
+        let hashes = [format!("sha256:{}", pin(&real).unwrap())];
+        let both = vec![strange.clone(), real.clone()];
+        assert_eq!(pinned(both, &hashes).unwrap(), [real]);
+        let fault = pinned(vec![strange.clone()], &hashes).unwrap_err();
+        assert_eq!(fault.code, Code::JoinCa);
+        assert!(fault.message.contains(&format!("{}", pin(&strange).unwrap())), "{}", fault.message);
+    }
 }

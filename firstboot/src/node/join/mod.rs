@@ -11,10 +11,12 @@ mod kubeadm;
 mod progress;
 
 use super::system::System;
+use super::tuning::accept;
 use super::{Node, read_json, write_atomically};
 use cluster::{Cluster, NodeObject};
 use credential::Credential;
-use progress::{Progress, Rest};
+pub(super) use progress::Progress;
+use progress::Rest;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ impl Join<'_> {
     fn member(&self, progress: &mut Progress<'_>, stamp: &JoinStamp) -> Result<ExitCode, Fault> {
         let (name, endpoint) = (self.name, &self.kubernetes.endpoint);
         let other = stamp.node_name != name || stamp.endpoint != *endpoint;
+        // A kubelet that does not start any more is nobody else's to notice: systemd starts it again for ever.
+        let sick = progress.step(Step::Kubelet, || health::wait(self.system)).err();
         let other = other.then(|| {
             let JoinStamp { node_name, endpoint: of, .. } = stamp;
             Fault::new(
@@ -66,7 +70,7 @@ impl Join<'_> {
                 format!("the node is `{node_name}` of {of}, not `{name}` of {endpoint}"),
             )
         });
-        self.finish(progress, other)
+        self.finish(progress, other.or(sick))
     }
 
     /// Tries for ever: what is missing is outside of the node, or in its config, and then a reboot brings another one.
@@ -89,14 +93,14 @@ impl Join<'_> {
     }
 
     fn attempt(&self, progress: &mut Progress<'_>) -> Result<(), Fault> {
+        progress.step(Step::JoinAccept, || accept::gate(self.node))?;
         if self.kubeadm_is_done() {
             // Cut off between kubeadm's end and the stamp. The token may have expired since; it is not needed any more.
             let healthy = progress.step(Step::Kubelet, || health::wait(self.system));
-            if let Err(fault) = healthy {
+            if healthy.is_err() && !self.has_credential() {
                 self.mark(Joining::Begun)?;
-                return Err(fault);
             }
-            return self.leave_stamp();
+            return healthy.and_then(|()| self.leave_stamp());
         }
         let cluster = progress.step(Step::JoinApi, || {
             let cluster = Cluster::find(self.node, self.kubernetes)?;
@@ -125,6 +129,11 @@ impl Join<'_> {
     fn kubeadm_is_done(&self) -> bool {
         let left = fs::read(self.node.state(state::JOINING));
         left.is_ok_and(|left| left == Joining::Done.text())
+    }
+
+    /// Whether kubeadm's work is still there: the kubelet may take long to become healthy, but without its credential it never will.
+    fn has_credential(&self) -> bool {
+        fs::metadata(self.node.run(KUBELET_CREDENTIAL)).is_ok_and(|about| about.len() > 0)
     }
 
     fn mark(&self, how_far: Joining) -> Result<(), Fault> {
@@ -180,6 +189,8 @@ impl Join<'_> {
         })?;
         self.mark(Joining::Begun)?;
         kubeadm::join(self.node, self.system, self.config, version, credential)?;
+        // Neither kubeadm nor the kubelet syncs its files: they must be on the disk before what vouches for them.
+        self.node.sync_state()?;
         self.mark(Joining::Done)?;
         Ok(((), format!("kubernetes={kubernetes}")))
     }
@@ -194,6 +205,7 @@ impl Join<'_> {
         };
         let json = serde_json::to_vec_pretty(&stamp)
             .map_err(|error| Fault::caused(Code::Internal, "write the join's stamp", error))?;
+        self.node.sync_state()?;
         write_atomically(&self.node.state(state::JOINED), &json)
     }
 }
@@ -213,6 +225,9 @@ impl Joining {
         }
     }
 }
+
+/// With it the kubelet speaks to the API server.
+const KUBELET_CREDENTIAL: &str = "/etc/kubernetes/kubelet.conf";
 
 /// What kubeadm's checks find of an earlier join (Kubernetes, cmd/kubeadm/app/preflight, RunJoinNodeChecks).
 const LEFTOVERS: [&str; 4] = [

@@ -11,9 +11,9 @@ use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
 
 /// Waits for so long; tests do not.
-pub(super) type Rest<'a> = &'a dyn Fn(Duration);
+pub(in crate::node) type Rest<'a> = &'a dyn Fn(Duration);
 
-pub(super) struct Progress<'a> {
+pub(in crate::node) struct Progress<'a> {
     node: &'a Node,
     record: JoinRecord,
     backoff: Backoff,
@@ -25,7 +25,7 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(node: &'a Node, name: &str, endpoint: &str, rest: Rest<'a>) -> Self {
+    pub(in crate::node) fn new(node: &'a Node, name: &str, endpoint: &str, rest: Rest<'a>) -> Self {
         let record = JoinRecord {
             node_name: name.to_owned(),
             endpoint: endpoint.to_owned(),
@@ -39,7 +39,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Runs one step. The reason of the last failure stays on record until its step has succeeded.
-    pub(super) fn step<T>(
+    pub(in crate::node) fn step<T>(
         &mut self,
         step: Step,
         act: impl FnOnce() -> Result<(T, String), Fault>,
@@ -65,7 +65,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Says why, and waits.
-    pub(super) fn failed(&mut self, fault: &Fault) -> Result<(), Fault> {
+    pub(in crate::node) fn failed(&mut self, fault: &Fault) -> Result<(), Fault> {
         console::step(self.record.step, Mark::Fail(fault));
         if self.failed != Some(self.record.step) {
             self.backoff.reset();

@@ -220,3 +220,23 @@ fn a_token_that_cannot_be_found_to_be_erased_is_said_and_holds_nothing_up() {
     join(&fake, |_| panic!("nothing fails"));
     assert_eq!((record(&fake).state, code(&fake).as_str()), (JoinState::Joined, "E-JOIN-ERASE"));
 }
+
+/// The gate is closed also where nothing was measured; it opens without a restart of the join.
+#[test]
+fn isolated_cpus_that_are_not_quiet_hold_the_join_up() {
+    let fake = Fake::new();
+    fake.put("etc/tatara/accept.json", r#"{"seconds": 10, "maxDeviceInterrupts": 0}"#);
+    let report = |accepted: bool| {
+        let noise = r#"{"seconds": 10.0, "cpus": []}"#;
+        let excess = r#"{"cpu": 3, "limit": "maxDeviceInterrupts", "atMost": 0, "actual": 7.0, "sources": ["irq 26"]}"#;
+        let excesses = if accepted { "" } else { excess };
+        format!(r#"{{"accepted": {accepted}, "excesses": [{excesses}], "noise": {noise}}}"#)
+    };
+    join(&fake, |attempt| {
+        assert_eq!(code(&fake), "E-CPU-NOISE");
+        assert!(fake.asked.lock().unwrap().is_empty(), "nobody is asked before");
+        fake.put("run/tatara/accept.json", &report(attempt > 1));
+    });
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "join");
+}

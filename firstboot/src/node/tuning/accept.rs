@@ -71,6 +71,18 @@ pub(crate) fn last(node: &Node) -> Result<Option<AcceptReport>, Fault> {
     read_json(&node.run(run::ACCEPT))
 }
 
+/// Whether the node may take pods: what `tuning.accept` wants was measured at this boot, and was so. Not measured is not accepted.
+pub(crate) fn gate(node: &Node) -> Result<((), String), Fault> {
+    if read_json::<Accept>(&node.run(layout::ACCEPT))?.is_none() {
+        return Ok(((), String::new()));
+    }
+    match last(node)? {
+        Some(report) if report.accepted => Ok(((), "accepted=yes".to_owned())),
+        Some(report) => Err(Fault::new(Code::CpuNoise, summary(&report.excesses))),
+        None => Err(Fault::new(Code::CpuNoise, "the isolated CPUs were not measured at this boot")),
+    }
+}
+
 /// A console line, and the kernel's log, hold about a thousand bytes (`kernel/printk/printk.c`, PRINTK_MESSAGE_MAX).
 const SHOWN: usize = 4;
 

@@ -29,6 +29,9 @@ fn part(kubernetes: &Kubernetes, cpu: &CpuPlan, version: Version) -> Result<Map<
         "cgroupDriver": "systemd",
         // The stub of systemd-resolved listens on the node's loopback, where no pod reaches it.
         "resolvConf": "/run/systemd/resolve/resolv.conf",
+        // Where the join asks whether the kubelet is healthy.
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": 10248,
         "containerLogMaxSize": "10Mi",
         "containerLogMaxFiles": 5,
     }));

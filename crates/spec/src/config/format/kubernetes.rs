@@ -134,7 +134,7 @@ pub(super) fn node_label(text: &str) -> Checked {
 }
 
 /// Fields of a KubeletConfiguration that are made from other keys, or that must be as the rest of the node is.
-const OWN_KUBELET_KEYS: [(&str, &str); 8] = [
+const OWN_KUBELET_KEYS: [(&str, &str); 11] = [
     ("apiVersion", "the release"),
     ("kind", "the release"),
     ("cgroupDriver", "the release"),
@@ -143,6 +143,9 @@ const OWN_KUBELET_KEYS: [(&str, &str); 8] = [
     ("reservedSystemCPUs", "`tuning.housekeeping`"),
     ("cpuManagerPolicy", "`tuning.isolation`"),
     ("reservedMemory", "`tuning.isolation`"),
+    ("healthzPort", "the release"),
+    ("healthzBindAddress", "the release"),
+    ("port", "the release"),
 ];
 
 pub(super) fn kubelet_key(text: &str) -> Checked {
