@@ -1,7 +1,7 @@
 //! Configs that are refused: the booting machine says, with line and column, what `tatara config check` says.
 
 use crate::site::{CONFIG, Site, config, gets_its_config, installs, start};
-use crate::{direct, good, served};
+use crate::{direct, good, refused, served};
 use std::path::{Path, PathBuf};
 use support::config::NodeYaml;
 use support::guest::{Guest, Start};
