@@ -38,7 +38,7 @@ pub(super) fn render(
     let target = target(versions)?;
     let mut rendered = containerd::render(kubernetes, target)?;
     rendered.push(kubelet::render(kubernetes, cpu, target.kubernetes)?);
-    rendered.extend(units::render());
+    rendered.extend(units::render(target.kubernetes));
     rendered.extend(mounts::render());
     rendered.push(modules());
     rendered.push(sysctls());
