@@ -41,6 +41,8 @@ fn a_blank_node_joins_and_forgets_the_token() {
     assert_joined(&fake);
     assert_eq!(fake.calls(), "join");
     assert_eq!(fs::read_to_string(fake.path("config.mode")).unwrap().trim(), "600");
+    let memory = fake.path("run/tatara/bootstrap-kubelet.conf");
+    assert_eq!(fs::read_to_string(fake.path("bootstrap.link")).unwrap().trim(), memory.to_str().unwrap());
     let asked = fake.asked.lock().unwrap().clone();
     let with_token: Vec<&String> = asked.iter().filter(|line| line.contains(TOKEN)).collect();
     assert_eq!(with_token, [&format!("/api/v1/nodes/node-1 {TOKEN}")], "{asked:?}");
