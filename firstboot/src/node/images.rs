@@ -38,8 +38,13 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     };
     if node.state(state::JOINED).exists() {
         step(Step::Images, Mark::Begin);
-        let ((), detail) = import()?;
-        step(Step::Images, Mark::Ok(&detail));
+        match import() {
+            Ok(((), detail)) => step(Step::Images, Mark::Ok(&detail)),
+            Err(fault) => {
+                step(Step::Images, Mark::Fail(&fault));
+                return Err(fault);
+            }
+        }
         return Ok(ExitCode::SUCCESS);
     }
     // The join waits for this, so `status` shows it as the join's.

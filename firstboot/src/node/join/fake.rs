@@ -151,6 +151,9 @@ join)
     mkdir -p {root}/etc/kubernetes {root}/var/lib/kubelet
     echo > {root}/var/lib/kubelet/config.yaml
     cat "$3"
+    test -e {root}/etc/kubernetes/bootstrap-kubelet.conf && exit 9
+    cat "$3" > {root}/etc/kubernetes/bootstrap-kubelet.conf
+    readlink {root}/etc/kubernetes/bootstrap-kubelet.conf > {root}/bootstrap.link
     if test -e {root}/fail; then cat {root}/fail; rm {root}/fail; exit 1; fi
     echo > {root}/etc/kubernetes/kubelet.conf;;
 esac
