@@ -81,17 +81,21 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     end(&session, &guest);
 
     figures.add("tuning.pin_seconds", pin, applying, "s", RUNS);
-    figures.add("tuning.isolated_loc_vs_housekeeping", ours.share, theirs.share, "share", 1);
-    figures.add("tuning.isolated_loc_vs_housekeeping.untouched", ours.share, untouched.share, "share", 1);
-    figures.add("tuning.ticks.tuned", ours.ticks, theirs.ticks, "in 10 s", 1);
-    figures.add("tuning.ticks.untouched", ours.ticks, untouched.ticks, "in 10 s", 1);
-    figures.add("tuning.ipis.tuned", ours.ipis, theirs.ipis, "in 10 s", 1);
-    figures.add("tuning.ipis.untouched", ours.ipis, untouched.ipis, "in 10 s", 1);
-    figures.add("tuning.device_interrupts.tuned", ours.devices, theirs.devices, "in 10 s", 1);
-    figures.add("tuning.device_interrupts.untouched", ours.devices, untouched.devices, "in 10 s", 1);
-    figures.add("tuning.longest_gap.tuned", ours.longest_gap_us, theirs.longest_gap_us, "µs", 1);
-    figures.add("tuning.longest_gap.untouched", ours.longest_gap_us, untouched.longest_gap_us, "µs", 1);
+    compare(figures, &ours, &theirs, &untouched);
     Ok(())
+}
+
+fn compare(figures: &mut Figures, ours: &Noise, tuned: &Noise, untouched: &Noise) {
+    figures.add("tuning.isolated_loc_vs_housekeeping", ours.share, tuned.share, "share", 1);
+    figures.add("tuning.isolated_loc_vs_housekeeping.untouched", ours.share, untouched.share, "share", 1);
+    figures.add("tuning.ticks.tuned", ours.ticks, tuned.ticks, "in 10 s", 1);
+    figures.add("tuning.ticks.untouched", ours.ticks, untouched.ticks, "in 10 s", 1);
+    figures.add("tuning.ipis.tuned", ours.ipis, tuned.ipis, "in 10 s", 1);
+    figures.add("tuning.ipis.untouched", ours.ipis, untouched.ipis, "in 10 s", 1);
+    figures.add("tuning.device_interrupts.tuned", ours.devices, tuned.devices, "in 10 s", 1);
+    figures.add("tuning.device_interrupts.untouched", ours.devices, untouched.devices, "in 10 s", 1);
+    figures.add("tuning.longest_gap.tuned", ours.longest_gap_us, tuned.longest_gap_us, "µs", 1);
+    figures.add("tuning.longest_gap.untouched", ours.longest_gap_us, untouched.longest_gap_us, "µs", 1);
 }
 
 fn end(session: &Session<'_>, guest: &Guest) {

@@ -91,12 +91,13 @@ fn check_quiet(node: &Session<'_>) {
     assert!(svg.starts_with("<svg ") && svg.contains("CPU 3 isolated"), "{svg}");
 }
 
-/// Waits for a card in the running machine, then a second, and prints where its interrupts go.
+/// Waits for a card in the running machine, then a second, in which udev gives it another name, and prints where its interrupts go.
 fn watch(mac: &str) -> String {
     format!(
         "for i in $(seq 900); do \
-           nic=$(grep -l {mac} /sys/class/net/*/address) && break; sleep 0.1; \
+           grep -q {mac} /sys/class/net/*/address && break; sleep 0.1; \
          done; sleep 1; \
+         nic=$(grep -l {mac} /sys/class/net/*/address); \
          device=$(readlink -f ${{nic%/address}}/device/..); \
          for irq in $(ls $device/msi_irqs); do \
            [ -z \"$(find /proc/irq/$irq -mindepth 1 -type d)\" ] || echo irq $irq $(cat /proc/irq/$irq/smp_affinity_list); \
