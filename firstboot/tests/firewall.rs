@@ -1,6 +1,11 @@
 //! The firewall in force: a node and its neighbours in network namespaces of their own. Needs root, ip(8) and nft(8).
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, too, end the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, too, end the test"
+)]
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -87,7 +92,7 @@ impl Neighbours {
             ready.send(format!("/proc/{}/task/{thread}/ns/net", std::process::id())).unwrap();
             for (number, (from, to)) in asked.into_iter().enumerate() {
                 if number == 0 {
-                    for (_, address) in [CONTROL_PLANE, NEIGHBOUR, STRANGER].iter().flatten().enumerate() {
+                    for address in [CONTROL_PLANE, NEIGHBOUR, STRANGER].iter().flatten() {
                         let (length, flag) = if address.contains(':') { (48, "nodad") } else { (16, "") };
                         ip(&format!("addr add {address}/{length} dev wire1 {flag}"));
                     }

@@ -73,7 +73,8 @@ fn each_version_gets_its_formats() {
         let config = config();
         let files = rendered(&config, &versions(kubernetes, containerd)).unwrap();
         let mut found = String::new();
-        for path in ["/etc/tatara/kubelet.json", "/etc/containerd/config.toml"] {
+        let drop_in = "/etc/systemd/system/kubelet.service.d/20-tatara.conf";
+        for path in ["/etc/tatara/kubelet.json", "/etc/containerd/config.toml", drop_in] {
             found.push_str(&format!("=== {path}\n{}", text(&files, path)));
         }
         let version = Version::parse(kubernetes).unwrap();

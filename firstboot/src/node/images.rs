@@ -41,8 +41,12 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
                 step(Step::Images, Mark::Ok(&detail));
                 return Ok(ExitCode::SUCCESS);
             }
-            Err(fault) if joined => return Err(fault),
-            Err(fault) => step(Step::Images, Mark::Fail(&fault)),
+            Err(fault) => {
+                step(Step::Images, Mark::Fail(&fault));
+                if joined {
+                    return Err(fault);
+                }
+            }
         }
         std::thread::sleep(backoff.next_wait());
     }

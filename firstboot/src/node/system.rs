@@ -71,7 +71,7 @@ mod tests {
         let mut lines = Vec::new();
         let mut command = Command::new("sh");
         let finished = run(command.args(["-c", "echo a; echo b >&2; printf 'c\\377'; exit 3"]), |line| {
-            lines.push(line.to_owned())
+            lines.push(line.to_owned());
         });
         let finished = finished.unwrap();
         assert_eq!(finished.status.code(), Some(3));

@@ -88,7 +88,7 @@ fn an_archive_is_imported_pinned_and_not_fetched_again() {
     assert_eq!(fake.import().unwrap(), 1);
     assert!(fake.calls().contains("label reg/a:100 io.cri-containerd.pinned=pinned"), "{}", fake.calls());
     assert!(!fake.calls().contains("label reg/a:10 "), "{}", fake.calls());
-    assert_eq!(fake.kept(), [fake.archive.sha256.clone()], "nothing but the marker is left");
+    assert_eq!(fake.kept(), [fake.archive.sha256.as_str()], "nothing but the marker is left");
     assert_eq!(fake.import().unwrap(), 0);
     assert_eq!(fake.fetched.load(Ordering::SeqCst), 1);
 }

@@ -38,14 +38,22 @@ pub(super) struct NodeObject {
     system_uuid: String,
 }
 
+/// UUIDs that vendors of firmware leave in all machines of a model; they tell nobody apart.
+const SHARED_UUIDS: [&str; 4] = [
+    "00000000-0000-0000-0000-000000000000",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "03000200-0400-0500-0006-000700080009",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+];
+
 impl NodeObject {
     /// Whether this machine made it: its machine id outlives reboots, its firmware's UUID reinstalls, too.
     pub(super) fn is_this_machine(&self, node: &Node) -> bool {
         let machine_id = fs::read_to_string(node.state(state::MACHINE_ID)).unwrap_or_default();
-        let uuid = fs::read_to_string(node.run("/sys/class/dmi/id/product_uuid")).unwrap_or_default();
-        let same =
-            |ours: &str, theirs: &str| !ours.trim().is_empty() && ours.trim().eq_ignore_ascii_case(theirs);
-        same(&machine_id, &self.machine_id) || same(&uuid, &self.system_uuid)
+        let uuid = tatara_sys::dmi::read(&node.run("/sys")).uuid.unwrap_or_default();
+        let same = |ours: &str, theirs: &str| !ours.is_empty() && ours.eq_ignore_ascii_case(theirs);
+        let own_uuid = !SHARED_UUIDS.contains(&uuid.as_str());
+        same(machine_id.trim(), &self.machine_id) || (own_uuid && same(&uuid, &self.system_uuid))
     }
 }
 
@@ -237,4 +245,36 @@ fn parse_node(body: &[u8]) -> Result<NodeObject, Fault> {
         .any(|condition| condition.kind == "Ready" && condition.status == "True");
     let Info { machine_id, system_uuid } = object.status.node_info;
     Ok(NodeObject { ready, machine_id, system_uuid })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NodeObject;
+    use crate::node::Node;
+    use std::fs;
+
+    #[test]
+    fn a_machine_is_known_by_its_id_or_its_firmware() {
+        let root = tempfile::tempdir().unwrap();
+        let node = Node::new(root.path().to_owned());
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let is_ours = |machine_id: &str, system_uuid: &str| {
+            let found =
+                NodeObject { ready: true, machine_id: machine_id.into(), system_uuid: system_uuid.into() };
+            found.is_this_machine(&node)
+        };
+        assert!(!is_ours("", ""), "what nobody knows is the same for nobody");
+        put("var/lib/tatara/machine-id", "0123456789abcdef0123456789abcdef\n");
+        put("sys/class/dmi/id/product_uuid", "4C4C4544-0042-3510-8051-B4C04F303232\n");
+        assert!(is_ours("0123456789abcdef0123456789abcdef", "other"));
+        assert!(is_ours("other", "4c4c4544-0042-3510-8051-b4c04f303232"), "reinstalled");
+        assert!(!is_ours("other", "other"));
+        let shared = "03000200-0400-0500-0006-000700080009";
+        put("sys/class/dmi/id/product_uuid", shared);
+        assert!(!is_ours("other", shared));
+    }
 }

@@ -4,7 +4,9 @@ use super::credential::Credential;
 use crate::node::system::{self, Finished, System};
 use crate::node::{Node, write_whole};
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use tatara_firstboot::render::kubernetes::{Discovery, join_configuration};
 use tatara_spec::config::NodeConfig;
@@ -14,6 +16,11 @@ use tatara_spec::{Code, Fault};
 /// In memory only, and only while kubeadm runs.
 const CONFIG: &str = "/run/tatara/kubeadm-join.json";
 const DISCOVERY: &str = "/run/tatara/kubeadm-discovery.conf";
+
+/// kubeadm writes the credential here for the kubelet, and removes it when the kubelet has a certificate. On the state partition its bytes
+/// would stay on the disk; so it is a link into memory.
+const BOOTSTRAP: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+const BOOTSTRAP_TARGET: &str = "/run/tatara/bootstrap-kubelet.conf";
 
 /// Stands where a secret was.
 const HIDDEN: &str = "(secret)";
@@ -36,15 +43,32 @@ pub(super) fn join(
     };
     let path = node.run(CONFIG);
     write_whole(&path, join_configuration(config, version, discovery)?.as_bytes(), 0o600)?;
+    let (bootstrap, target) = (node.run(BOOTSTRAP), node.run(BOOTSTRAP_TARGET));
+    link_into_memory(&bootstrap, &target)?;
     let mut command = Command::new(&system.kubeadm);
     command.arg("join").arg("--config").arg(&path);
     let finished = run(&mut command, &credential.secrets());
-    for path in [&path, &discovery_path] {
-        // It is in /run, which ends with this boot; the next attempt writes it anew.
+    for path in [&path, &discovery_path, &bootstrap, &target] {
+        // What is left is in /run, which ends with this boot, or leads there; the next attempt makes it anew.
         let _ = fs::remove_file(path);
     }
     let finished = finished?;
     if finished.status.success() { Ok(()) } else { Err(explain(&finished)) }
+}
+
+/// Until something is written through it, the link leads nowhere, and kubeadm's checks find no file.
+fn link_into_memory(link: &Path, target: &Path) -> Result<(), Fault> {
+    let failed = |error: std::io::Error| Fault::caused(Code::Join, format!("make {}", link.display()), error);
+    if let Some(directory) = link.parent() {
+        fs::create_dir_all(directory).map_err(failed)?;
+    }
+    for path in [link, target] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    symlink(target, link).map_err(failed)
 }
 
 /// Takes away what a join has left: stops the kubelet, removes its files and kubeadm's.

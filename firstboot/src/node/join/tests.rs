@@ -41,6 +41,8 @@ fn a_blank_node_joins_and_forgets_the_token() {
     assert_joined(&fake);
     assert_eq!(fake.calls(), "join");
     assert_eq!(fs::read_to_string(fake.path("config.mode")).unwrap().trim(), "600");
+    let memory = fake.path("run/tatara/bootstrap-kubelet.conf");
+    assert_eq!(fs::read_to_string(fake.path("bootstrap.link")).unwrap().trim(), memory.to_str().unwrap());
     let asked = fake.asked.lock().unwrap().clone();
     let with_token: Vec<&String> = asked.iter().filter(|line| line.contains(TOKEN)).collect();
     assert_eq!(with_token, [&format!("/api/v1/nodes/node-1 {TOKEN}")], "{asked:?}");
@@ -184,21 +186,34 @@ fn a_power_cut_after_kubeadm_needs_no_token_any_more() {
 }
 
 #[test]
+fn a_discovery_file_is_enough_and_its_credential_is_forgotten() {
+    let fake = Fake::new();
+    let kubeconfig = format!(
+        "kind: Config\nclusters:\n- cluster:\n    server: https://127.0.0.1:{}\n    certificate-authority-data: {}\n\
+         users:\n- user:\n    token: {TOKEN}\n",
+        fake.port, fake.ca
+    );
+    fake.config_with(&format!("\n    discoveryFile: |\n      {}", kubeconfig.replace('\n', "\n      ")));
+    join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
+    assert_joined(&fake);
+    let asked = fake.asked.lock().unwrap().clone();
+    assert_eq!(asked, ["/readyz -".to_owned(), format!("/api/v1/nodes/node-1 {TOKEN}")]);
+}
+
+#[test]
 fn an_erased_token_is_named_as_such() {
     let fake = Fake::new();
     fake.config("token: '000000.0000000000000000'");
-    join(&fake, |_| {
-        assert_eq!(code(&fake), "E-JOIN-TOKEN");
-        assert!(record(&fake).reason.unwrap().contains("erased"));
-        fake.config(&format!("token: {TOKEN}"));
-        // A new config comes with a new boot.
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            join(&fake, |_| panic!("nothing fails"))
-        }));
-        assert!(done.is_ok());
-        fake.put("var/lib/tatara/kubernetes/joining", "done\n");
-    });
-    assert_eq!(record(&fake).state, JoinState::Joined);
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        join(&fake, |_| {
+            assert_eq!(code(&fake), "E-JOIN-TOKEN");
+            assert!(record(&fake).reason.unwrap().contains("erased"));
+            panic!("only another config helps");
+        });
+    }));
+    assert!(stopped.is_err());
+    assert!(fake.asked.lock().unwrap().iter().all(|line| line.ends_with(" -")));
+    assert_eq!((fake.calls().as_str(), code(&fake).as_str()), ("", "E-JOIN-TOKEN"));
 }
 
 #[test]

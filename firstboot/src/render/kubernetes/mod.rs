@@ -38,10 +38,11 @@ pub(super) fn render(
     let target = target(versions)?;
     let mut rendered = containerd::render(kubernetes, target)?;
     rendered.push(kubelet::render(kubernetes, cpu, target.kubernetes)?);
-    rendered.extend(units::render());
+    rendered.extend(units::render(target.kubernetes));
     rendered.extend(mounts::render());
     rendered.push(modules());
     rendered.push(sysctls());
+    rendered.push(networkd());
     Ok(rendered)
 }
 
@@ -87,4 +88,11 @@ net.bridge.bridge-nf-call-iptables = 1
 net.bridge.bridge-nf-call-ip6tables = 1
 ";
     Rendered::public("/etc/sysctl.d/90-tatara-kubernetes.conf", text)
+}
+
+/// networkd.conf(5): it takes away what it did not make whenever it configures a link anew, and with it the network of the pods.
+fn networkd() -> Rendered {
+    let text = header("kubernetes")
+        + "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\nManageForeignNextHops=no\n";
+    Rendered::public("/etc/systemd/networkd.conf.d/20-tatara-kubernetes.conf", text)
 }

@@ -2,13 +2,14 @@
 //! root.
 
 use crate::render::{Rendered, header};
+use tatara_spec::cpu::kubelet::Version;
 use tatara_spec::layout::run;
 
-pub(super) fn render() -> Vec<Rendered> {
+pub(super) fn render(kubernetes: Version) -> Vec<Rendered> {
     [
         ("multi-user.target", multi_user()),
         ("containerd.service", containerd()),
-        ("kubelet.service", kubelet()),
+        ("kubelet.service", kubelet(kubernetes)),
     ]
     .map(|(unit, text)| {
         Rendered::public(format!("/etc/systemd/system/{unit}.d/20-tatara.conf"), header("kubernetes") + &text)
@@ -32,7 +33,9 @@ RequiresMountsFor=/etc/cni/net.d /opt/cni/bin
 }
 
 /// Without the cluster's configuration the kubelet would only fail; kubeadm starts it when that is there.
-fn kubelet() -> String {
+fn kubelet(kubernetes: Version) -> String {
+    // Kubernetes documentation, "Kubelet Systemd Watchdog": on by default from 1.32. A kubelet that hangs is started again.
+    let watchdog = if kubernetes >= (Version { major: 1, minor: 32 }) { "WatchdogSec=30s\n" } else { "" };
     format!(
         "\
 [Unit]
@@ -47,7 +50,7 @@ Environment=\"KUBELET_CONFIG_ARGS=--config={}\"
 ExecStartPre=/usr/bin/tatara-node kubelet
 Restart=always
 RestartSec=10
-",
+{watchdog}",
         run::KUBELET
     )
 }
