@@ -38,6 +38,8 @@ pub(super) struct Fake {
     pub(super) asked: Arc<Mutex<Vec<String>>>,
     pub(super) system: System,
     pub(super) ca_hash: String,
+    /// Base64 of PEM, as in a kubeconfig.
+    pub(super) ca: String,
     pub(super) port: u16,
 }
 
@@ -52,6 +54,7 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let pem = STANDARD.encode(ca.pem());
+        let ca_data = pem.clone();
         let tls = tls(&ca);
         let (shared, log) = (Arc::clone(&answers), Arc::clone(&asked));
         std::thread::spawn(move || {
@@ -68,7 +71,7 @@ impl Fake {
             ctr: root.path().join("ctr"),
             kubelet_health: healthy(),
         };
-        let fake = Self { root, answers, asked, system, ca_hash, port };
+        let fake = Self { root, answers, asked, system, ca_hash, ca: ca_data, port };
         fake.put("kubeadm", &script(fake.root.path()));
         fs::set_permissions(&fake.system.kubeadm, fs::Permissions::from_mode(0o755)).unwrap();
         fake.put("var/lib/tatara/machine-id", MACHINE_ID);
@@ -90,7 +93,7 @@ impl Fake {
     pub(super) fn config_with(&self, join: &str) {
         let text = format!(
             "apiVersion: tatara.dev/v1alpha1\nkind: NodeConfig\nmetadata: {{name: node-1}}\n\
-             install: {{release: {{url: r.json}}}}\nkubernetes: {{endpoint: '127.0.0.1:{}', join: {join}}}\n",
+             install: {{release: {{url: r.json}}}}\nkubernetes:\n  endpoint: '127.0.0.1:{}'\n  join: {join}\n",
             self.port
         );
         self.put("var/lib/tatara/config.yaml", &text);

@@ -186,6 +186,21 @@ fn a_power_cut_after_kubeadm_needs_no_token_any_more() {
 }
 
 #[test]
+fn a_discovery_file_is_enough_and_its_credential_is_forgotten() {
+    let fake = Fake::new();
+    let kubeconfig = format!(
+        "kind: Config\nclusters:\n- cluster:\n    server: https://127.0.0.1:{}\n    certificate-authority-data: {}\n\
+         users:\n- user:\n    token: {TOKEN}\n",
+        fake.port, fake.ca
+    );
+    fake.config_with(&format!("\n    discoveryFile: |\n      {}", kubeconfig.replace('\n', "\n      ")));
+    join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
+    assert_joined(&fake);
+    let asked = fake.asked.lock().unwrap().clone();
+    assert_eq!(asked, ["/readyz -".to_owned(), format!("/api/v1/nodes/node-1 {TOKEN}")]);
+}
+
+#[test]
 fn an_erased_token_is_named_as_such() {
     let fake = Fake::new();
     fake.config("token: '000000.0000000000000000'");
