@@ -181,6 +181,16 @@ fn check_pods(node: &Node<'_>) {
     });
 }
 
+/// The kubelet answers the control plane, which the logs of pods come through; what is not named is dropped, not refused.
+fn check_firewall(node: &Node<'_>) {
+    let rules = node.ssh("sudo nft list table inet tatara");
+    assert!(rules.contains(&format!("ip saddr {HOST} tcp dport 10250 accept")), "{rules}");
+    let nobody = std::net::SocketAddr::new(NODE.parse().expect("an address"), 9999);
+    let answer = std::net::TcpStream::connect_timeout(&nobody, Duration::from_secs(5));
+    let error = answer.expect_err("nobody listens there");
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+}
+
 /// The token is nowhere on the node any more.
 fn check_secret(node: &Node<'_>, token: &str) {
     let secret = token.split('.').nth(1).unwrap_or_default();
@@ -204,7 +214,8 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         let key = Key::generate();
         let token = cluster.token("2h");
         let setup = machine();
-        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key)
+            .with(&format!("firewall: {{ssh: [{HOST}], kubelet: [{HOST}]}}\n"));
         server.publish(&setup.mac(), &config.text());
 
         let guest = Guest::start(&setup, Some(&server));
@@ -215,6 +226,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(first["metadata"]["labels"]["example.com/rack"], "r1");
         assert_eq!(first["status"]["nodeInfo"]["kubeletVersion"], "v1.20.2");
         assert_eq!(first["status"]["allocatable"]["cpu"], "1", "the housekeeping CPU is not the cluster's");
+        check_firewall(&node);
         check_pods(&node);
         check_secret(&node, &token);
         let _ = key.login_at("alice", NODE, 22, "sudo poweroff");
