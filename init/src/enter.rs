@@ -81,6 +81,7 @@ pub(crate) fn rehearse(m: &Machine, wanted: &Wanted) -> Result<(), Fault> {
         fetched_keys: &wanted.keys,
         machine_id: ANY_MACHINE_ID,
         base: &BaseFiles::default(),
+        // A release that was fetched says what its root has, so that one without Kubernetes is refused before it is installed.
         versions: wanted.release.as_ref().map(|release| &release.manifest.versions),
     };
     render::render(&input).map(drop)
