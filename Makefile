@@ -44,13 +44,13 @@ test: lint appliance tool
 	cargo test --locked --workspace --exclude tatara-tests
 	cargo test --locked -p tatara-tests --test rules
 	@echo "TATARA_SEED=$(TATARA_SEED) repeats this choice of power cuts"
-	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=2
+	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=4
 	cargo test --locked -p tatara-tests --test boot --test tuning --test cluster -- --test-threads=1
 
 # Every row of the fault matrix, and the table of them.
 faults: appliance tool
 	rm -rf $(CURDIR)/target/faults
-	TATARA_FAULTS=$(CURDIR)/target/faults cargo test --locked -p tatara-tests --test faults -- --test-threads=2
+	TATARA_FAULTS=$(CURDIR)/target/faults cargo test --locked -p tatara-tests --test faults -- --test-threads=4
 	cargo run --locked --quiet -p tatara-tests --bin faults -- $(CURDIR)/target/faults $(CURDIR)/docs/faults.md
 
 demo: appliance tool

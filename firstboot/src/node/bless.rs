@@ -34,7 +34,7 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
         boot.release,
         env.slot
     );
-    announce(&line);
+    announce(node, &line);
     print(&format!("{line}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Steps of the node on its consoles and in its log, as PID 1 prints its own.
 
+use super::Node;
 use std::io::Write;
 use tatara_spec::step::Step;
 use tatara_spec::{Fault, redact};
@@ -16,7 +17,7 @@ pub(super) enum Mark<'a> {
 }
 
 /// One line on standard output, the journal's, and on the console.
-pub(super) fn step(step: Step, mark: Mark<'_>) {
+pub(super) fn step(node: &Node, step: Step, mark: Mark<'_>) {
     let t = seconds_since_boot();
     let line = match mark {
         Mark::Begin => format!("tatara: step={step} state=begin t={t:.3}"),
@@ -27,7 +28,7 @@ pub(super) fn step(step: Step, mark: Mark<'_>) {
         }
     };
     let line = redact::urls(&line);
-    announce(&line);
+    announce(node, &line);
     // The journal that went away is no reason to stop what is being done.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -39,8 +40,8 @@ pub(super) fn seconds_since_boot() -> f64 {
 
 /// To every console through the kernel log, at level 5 (notice): a quiet console still has it in the log. Best effort,
 /// as what was done is done also where /dev/kmsg cannot be written.
-pub(super) fn announce(line: &str) {
-    if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+pub(super) fn announce(node: &Node, line: &str) {
+    if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open(node.run("/dev/kmsg")) {
         let _ = kmsg.write_all(format!("<5>{line}\n").as_bytes());
     }
 }

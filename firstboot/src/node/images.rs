@@ -37,11 +37,11 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
         Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
     };
     if node.state(state::JOINED).exists() {
-        step(Step::Images, Mark::Begin);
+        step(node, Step::Images, Mark::Begin);
         match import() {
-            Ok(((), detail)) => step(Step::Images, Mark::Ok(&detail)),
+            Ok(((), detail)) => step(node, Step::Images, Mark::Ok(&detail)),
             Err(fault) => {
-                step(Step::Images, Mark::Fail(&fault));
+                step(node, Step::Images, Mark::Fail(&fault));
                 return Err(fault);
             }
         }

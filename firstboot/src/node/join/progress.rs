@@ -46,7 +46,7 @@ impl<'a> Progress<'a> {
     ) -> Result<T, Fault> {
         self.begin(step)?;
         let (value, detail) = act()?;
-        console::step(step, Mark::Ok(&detail));
+        console::step(self.node, step, Mark::Ok(&detail));
         if self.failed == Some(step) {
             self.failed = None;
             self.backoff.reset();
@@ -59,14 +59,14 @@ impl<'a> Progress<'a> {
     }
 
     pub(super) fn begin(&mut self, step: Step) -> Result<(), Fault> {
-        console::step(step, Mark::Begin);
+        console::step(self.node, step, Mark::Begin);
         self.record.step = step;
         self.write()
     }
 
     /// Says why, and waits.
     pub(in crate::node) fn failed(&mut self, fault: &Fault) -> Result<(), Fault> {
-        console::step(self.record.step, Mark::Fail(fault));
+        console::step(self.node, self.record.step, Mark::Fail(fault));
         if self.failed != Some(self.record.step) {
             self.backoff.reset();
             self.record.attempts = 0;
@@ -84,7 +84,7 @@ impl<'a> Progress<'a> {
     /// The end of the step [`Step::Joined`]. `but` is what is not as it should be all the same.
     pub(super) fn joined(&mut self, but: Option<&Fault>) -> Result<(), Fault> {
         let detail = format!("name={}", self.record.node_name);
-        console::step(Step::Joined, but.map_or(Mark::Ok(&detail), Mark::Fail));
+        console::step(self.node, Step::Joined, but.map_or(Mark::Ok(&detail), Mark::Fail));
         self.record.state = JoinState::Joined;
         self.record.code = but.map(|fault| fault.code.name().to_owned());
         self.record.reason = but.map(|fault| redact::urls(&fault.chain()));

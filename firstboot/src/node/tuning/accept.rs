@@ -61,8 +61,8 @@ pub(crate) fn run(node: &Node, kernel: &Live) -> Result<ExitCode, Fault> {
         return Ok(ExitCode::SUCCESS);
     }
     let fault = Fault::new(Code::CpuNoise, summary(&report.excesses));
-    announce(&format!("tatara: {}: {}", fault.code, fault.message));
-    announce(&format!("tatara: hint: {}", fault.code.hint()));
+    announce(node, &format!("tatara: {}: {}", fault.code, fault.message));
+    announce(node, &format!("tatara: hint: {}", fault.code.hint()));
     Err(fault)
 }
 
