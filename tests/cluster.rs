@@ -191,6 +191,12 @@ fn check_firewall(node: &Node<'_>) {
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
 }
 
+/// What the release brings starts when the config says so, and what it starts works.
+fn check_units(node: &Node<'_>) {
+    assert_eq!(node.ssh("systemctl --failed --no-legend --plain"), "", "units have failed");
+    assert_eq!(node.ssh("systemctl is-active etcd || true").trim(), "inactive", "nobody asked for etcd");
+}
+
 /// The token is nowhere on the node any more.
 fn check_secret(node: &Node<'_>, token: &str) {
     let secret = token.split('.').nth(1).unwrap_or_default();
@@ -228,6 +234,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(first["status"]["allocatable"]["cpu"], "1", "the housekeeping CPU is not the cluster's");
         check_firewall(&node);
         check_pods(&node);
+        check_units(&node);
         check_secret(&node, &token);
         let _ = key.login_at("alice", NODE, 22, "sudo poweroff");
         guest.ended(BOOT);
