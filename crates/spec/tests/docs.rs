@@ -64,5 +64,6 @@ fn codes_are_unique_and_explained() {
             code.name().starts_with("E-") && code.meaning().ends_with('.') && code.hint().ends_with('.'),
             "{code}"
         );
+        assert!(code.hint().is_ascii(), "{code}: a VGA console shows no other letters");
     }
 }
