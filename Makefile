@@ -39,18 +39,20 @@ lint: setup $(DENY)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/deny $(DENY)
 
-# Unit and property tests first; then the boots. Two small machines at a time, but one real Debian: it has two CPUs too.
+# Unit and property tests first; then the boots: four small machines at a time, two of real Debian, and one where CPUs are measured
+# or a control plane runs beside it.
 test: lint appliance tool
 	cargo test --locked --workspace --exclude tatara-tests
 	cargo test --locked -p tatara-tests --test rules
 	@echo "TATARA_SEED=$(TATARA_SEED) repeats this choice of power cuts"
 	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=4
-	cargo test --locked -p tatara-tests --test boot --test tuning --test cluster -- --test-threads=1
+	cargo test --locked -p tatara-tests --test boot -- --test-threads=2
+	cargo test --locked -p tatara-tests --test tuning --test cluster -- --test-threads=1
 
 # Every row of the fault matrix, and the table of them.
 faults: appliance tool
 	rm -rf $(CURDIR)/target/faults
-	TATARA_FAULTS=$(CURDIR)/target/faults cargo test --locked -p tatara-tests --test faults -- --test-threads=4
+	TATARA_ALL=1 TATARA_FAULTS=$(CURDIR)/target/faults cargo test --locked -p tatara-tests --test faults -- --test-threads=4
 	cargo run --locked --quiet -p tatara-tests --bin faults -- $(CURDIR)/target/faults $(CURDIR)/docs/faults.md
 
 demo: appliance tool

@@ -29,11 +29,11 @@ pub fn mixed(number: u64) -> u64 {
     z ^ z >> 31
 }
 
-/// All of `list` when the whole matrix is run (`make faults` sets `TATARA_FAULTS`), else `count` of them, in their order.
+/// All of `list` when the whole matrix is run (`make faults` sets `TATARA_ALL`), else `count` of them, in their order.
 /// `salt` has each list chosen from differently.
 #[must_use]
 pub fn some<T: Clone>(list: &[T], count: usize, salt: u64) -> Vec<T> {
-    if std::env::var_os("TATARA_FAULTS").is_some() {
+    if std::env::var_os("TATARA_ALL").is_some() {
         return list.to_vec();
     }
     let mut order: Vec<usize> = (0..list.len()).collect();
