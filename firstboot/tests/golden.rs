@@ -177,21 +177,25 @@ fn sshd_takes_keys_of_the_config_only() {
     }
 }
 
+/// Why this config cannot be rendered.
+fn refused(config: &NodeConfig) -> String {
+    let input = Input {
+        config,
+        cpu: &cpu_plan(config),
+        fetched_keys: &fetched_keys(),
+        machine_id: MACHINE_ID,
+        base: &base(),
+        versions: None,
+    };
+    render(&input).unwrap_err().chain()
+}
+
 #[test]
 fn a_file_that_is_made_anyway_cannot_be_replaced() {
     let mut config = config(&fs::read_to_string(golden().join("minimal/config.yaml")).unwrap());
     let content = "x".to_owned();
     config.files = vec![FileEntry { path: "/etc/hostname".into(), content, mode: None }];
-    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
-    let input = Input {
-        config: &config,
-        cpu: &cpu,
-        fetched_keys: &keys,
-        machine_id: MACHINE_ID,
-        base: &base,
-        versions: None,
-    };
-    let message = render(&input).unwrap_err().chain();
+    let message = refused(&config);
     assert!(message.starts_with("files: /etc/hostname is made from the rest"), "{message}");
 }
 
@@ -200,16 +204,7 @@ fn a_file_cannot_be_a_directory_too() {
     let mut config = config(&fs::read_to_string(golden().join("minimal/config.yaml")).unwrap());
     let entry = |path: &str| FileEntry { path: path.into(), content: String::new(), mode: None };
     config.files = vec![entry("/etc/a"), entry("/etc/a-b"), entry("/etc/a/b")];
-    let (cpu, keys, base) = (cpu_plan(&config), fetched_keys(), base());
-    let input = Input {
-        config: &config,
-        cpu: &cpu,
-        fetched_keys: &keys,
-        machine_id: MACHINE_ID,
-        base: &base,
-        versions: None,
-    };
-    let message = render(&input).unwrap_err().chain();
+    let message = refused(&config);
     assert!(message.starts_with("files: /etc/a/b cannot be below /etc/a,"), "{message}");
 }
 

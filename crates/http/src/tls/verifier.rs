@@ -102,6 +102,11 @@ impl Verifier {
         }
     }
 
+    /// Its checks are the same whoever is trusted.
+    fn handshake(&self) -> Anyone {
+        Anyone(Arc::clone(&self.provider))
+    }
+
     fn untrusted(&self, chain: &[&CertificateDer<'_>]) -> Error {
         let presented: Vec<String> = chain
             .iter()
@@ -150,12 +155,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.handshake().verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -164,16 +164,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.handshake().verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.handshake().supported_verify_schemes()
     }
 }
 
