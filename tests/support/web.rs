@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A reset throws away what the host's kernel has not sent yet: at most this many bytes, before the kernel rounds it up (socket(7),
-/// SO_SNDBUF).
-const UNSENT_MAX_BYTES: usize = 1;
+/// A reset throws away what the host's kernel has not sent yet: at most twice as many bytes (socket(7), SO_SNDBUF). Little beside half of
+/// a root, and enough that no segment waits for a delayed acknowledgement.
+const UNSENT_MAX_BYTES: usize = 64 << 10;
 
 /// What becomes of one connection before a request is read.
 #[derive(Clone)]
