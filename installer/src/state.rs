@@ -145,8 +145,9 @@ impl StateMount {
     /// # Errors
     /// [`Code::StateMount`].
     pub fn move_to(&mut self, target: &Path) -> Result<(), Fault> {
-        mount::move_mount(&self.path, target)
-            .map_err(because(Code::StateMount, "the state partition cannot become /var"))?;
+        let failed = || because(Code::StateMount, "the state partition cannot become /var");
+        mount::move_mount(&self.path, target).map_err(failed())?;
+        mount::remount(target, MountFlags::empty(), "init_itable").map_err(failed())?;
         target.clone_into(&mut self.path);
         Ok(())
     }
@@ -211,7 +212,8 @@ fn mount_ext4(node: &Path, path: &Path) -> Result<(), Fault> {
     let flags = MountFlags::RDONLY;
     let source = node.to_string_lossy();
     // Errors of the file system make it read-only instead of being passed over: a node that cannot keep its state must not look well.
-    mount::mount(&source, path, "ext4", flags, "errors=remount-ro")
+    // The tables of inodes that mkfs left out are written by the node, not by a boot that may be refused (ext4(5), noinit_itable).
+    mount::mount(&source, path, "ext4", flags, "errors=remount-ro,noinit_itable")
         .map_err(because(Code::StateMount, format!("the state partition {source} cannot be mounted")))
 }
 

@@ -42,6 +42,8 @@ fn ends_at(done: &'static str, setup: &Setup, lines: &[&str], disks: Disks) {
         for line in lines {
             guest.expect(line, SOON);
         }
+        // Its driver is loaded beside the others; before that nobody hears the button.
+        guest.printed("input: Power Button", SOON);
         by.ask(&guest);
     }
     if disks == Disks::Untouched {

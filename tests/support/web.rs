@@ -34,8 +34,8 @@ pub enum Answer {
     Says(&'static str, Vec<String>, Vec<u8>),
     /// The file, one byte in this time.
     Drips(Duration),
-    /// The file, and a reset after half of what is still to come; a range that is asked for is honoured or not.
-    Resets(Ranges),
+    /// The file, and a reset after one part in so many of what is still to come; a range that is asked for is honoured or not.
+    Resets(usize, Ranges),
     /// The file from its begin, whatever was asked for.
     Whole,
 }
@@ -249,7 +249,7 @@ impl State {
             return respond(to, "404 Not Found", &[], &[]);
         };
         let from = match (&answer, request.from) {
-            (Answer::Whole | Answer::Resets(Ranges::Ignored), _) | (_, None) => 0,
+            (Answer::Whole | Answer::Resets(_, Ranges::Ignored), _) | (_, None) => 0,
             (_, Some(from)) => from.min(file.len()),
         };
         let mut head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", file.len());
@@ -264,9 +264,9 @@ impl State {
         let rest = &file[from..];
         match answer {
             Answer::Drips(wait) => self.drip(to, rest, wait),
-            Answer::Resets(_) => {
+            Answer::Resets(part, _) => {
                 rustix::net::sockopt::set_socket_send_buffer_size(socket, UNSENT_MAX_BYTES)?;
-                to.write_all(&rest[..rest.len() / 2])?;
+                to.write_all(&rest[..rest.len() / part])?;
                 to.flush()?;
                 // With this a close is a reset (socket(7), SO_LINGER).
                 rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
