@@ -147,9 +147,8 @@ impl StateMount {
     pub fn move_to(&mut self, target: &Path) -> Result<(), Fault> {
         let failed = || because(Code::StateMount, "the state partition cannot become /var");
         mount::move_mount(&self.path, target).map_err(failed())?;
-        mount::remount(target, MountFlags::empty(), "init_itable").map_err(failed())?;
         target.clone_into(&mut self.path);
-        Ok(())
+        mount::remount(target, MountFlags::empty(), "init_itable").map_err(failed())
     }
 
     /// Writes everything out and unmounts.
