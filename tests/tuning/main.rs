@@ -58,13 +58,16 @@ fn check_verified(node: &Session<'_>, housekeeping: &str, isolated: &str) {
     assert!(metrics.contains("tatara_pin_points{result=\"wrong\"} 0\n"), "{metrics}");
 }
 
-/// The gate was open: it measured both isolated CPUs at the boot, and what stands behind it starts.
+/// The gate was open: it measured both isolated CPUs at the boot, and what stands behind it comes to its turn.
 fn check_accepted(node: &Session<'_>) {
     let accept = node.node("status")["tuning"]["accept"].take();
     assert_eq!(accept["accepted"], true, "{accept:#}");
     let measured = list(&accept["noise"], "cpus").iter().filter(|cpu| cpu["isolated"] == true).count();
     assert_eq!(measured, 2, "{accept:#}");
-    let _ = node.say("sudo systemctl start tatara-join && test -e /run/joined");
+    assert!(
+        gate(node).contains("E-KUBELET-CONFIG"),
+        "nothing else keeps the kubelet from starting: no cluster has configured it"
+    );
 }
 
 /// The isolated CPUs keep still under a busy loop, and no device interrupts them but those that the kernel keeps.
@@ -124,17 +127,19 @@ fn check_processes(node: &Session<'_>) {
     assert_eq!(node.say(pinned).trim(), "3");
 }
 
-/// A unit that joins, as far as the gate before it goes.
-const JOIN: &str = "files:\n\
-    \x20 - path: /etc/systemd/system/tatara-join.service\n\
-    \x20   content: \"[Service]\\nType=oneshot\\nExecStart=/usr/bin/touch /run/joined\\n\"\n";
+/// Why the kubelet of a node that has not joined may not start: its ExecStartPre looks at the gate first, as the join does.
+fn gate(node: &Session<'_>) -> String {
+    let login = node.run("sudo tatara-node kubelet");
+    assert!(!login.ok, "the kubelet may start");
+    login.err
+}
 
 #[test]
 fn derived_verified_and_quiet() {
     let key = Key::generate();
     let server = Server::start(&release::debian(), &["console=ttyS0"]);
     let setup = Setup::new(Firmware::Bios, Start::Direct).ssh().shape(1, 2, 2).free_slot();
-    let config = NodeYaml::new("node-1").with(&session::user(&key)).with(JOIN).with(&format!(
+    let config = NodeYaml::new("node-1").with(&session::user(&key)).with(&format!(
         "tuning:\n\
          \x20 housekeeping: {{coresPerNumaNode: 1}}\n\
          \x20 isolation: balanced\n\
