@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Says what is being done.
 pub(crate) fn say(text: &str) {
@@ -25,18 +25,6 @@ pub(crate) fn shell(script: &str) -> Command {
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script]);
     command
-}
-
-/// Waits until something is so, which nobody tells of.
-pub(crate) fn bounded(within: Duration, is: impl Fn() -> bool) -> Result<()> {
-    /// How often it is looked at.
-    const POLL: Duration = Duration::from_millis(50);
-    let deadline = Instant::now() + within;
-    while !is() {
-        ensure!(Instant::now() < deadline, "not within {} s", within.as_secs());
-        std::thread::sleep(POLL);
-    }
-    Ok(())
 }
 
 /// What is compared with.

@@ -1,8 +1,9 @@
 //! A udevd for the time of a measurement, on a machine without one (a container, say): coreos-installer asks for it after it has
 //! written the partition table. It has the rules of block devices alone, and a network of its own, so that it renames no interface.
 
-use crate::tools::{bounded, shell, timed};
+use crate::tools::{shell, timed};
 use anyhow::{Context as _, Result};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -39,10 +40,14 @@ impl Udev {
             "mkdir -p {RUN}/rules.d && cp {0}/60-block.rules {0}/60-persistent-storage.rules {RUN}/rules.d",
             rules.display()
         )))?;
-        let own =
-            Command::new("unshare").arg("--net").arg(bin.join("systemd-udevd")).spawn().context("udevd")?;
-        let udev = Self { own: Some(own), bin };
-        bounded(STARTS, || control.exists()).context("udevd does not start")?;
+        let socket = dir.join("udev/notify");
+        // Of an earlier run; a path is bound once.
+        let _ = std::fs::remove_file(&socket);
+        let ready = UnixDatagram::bind(&socket).context("cannot make udevd's notification socket")?;
+        let mut udevd = Command::new("unshare");
+        udevd.arg("--net").arg(bin.join("systemd-udevd")).env("NOTIFY_SOCKET", &socket);
+        let udev = Self { own: Some(udevd.spawn().context("udevd")?), bin };
+        wait_until_ready(&ready).context("udevd does not start")?;
         Ok(udev)
     }
 
@@ -50,6 +55,18 @@ impl Udev {
     pub(crate) fn path(&self) -> String {
         let path = std::env::var("PATH").unwrap_or_default();
         format!("{path}:{}", self.bin.display())
+    }
+}
+
+/// It says `READY=1` when it can be asked (sd_notify(3)).
+fn wait_until_ready(socket: &UnixDatagram) -> Result<()> {
+    socket.set_read_timeout(Some(STARTS))?;
+    let mut message = [0; 4096];
+    loop {
+        let n = socket.recv(&mut message)?;
+        if message[..n].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            return Ok(());
+        }
     }
 }
 

@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// How often is asked for what tells nobody that it has changed.
-const POLL: Duration = Duration::from_millis(500);
-
 /// For what the control plane does by itself, on a busy machine.
 const SOON: Duration = Duration::from_secs(120);
 
@@ -180,17 +177,18 @@ impl Cluster {
         found["status"].as_str().map(str::to_owned)
     }
 
-    /// Asks until there is an answer.
+    /// Asks until there is an answer, anew when the control plane has done something.
     ///
     /// # Panics
     /// When there is none by the deadline; the message has what the control plane says last.
     pub fn until<T>(&self, what: &str, within: Duration, ask: impl Fn(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + within;
         loop {
+            let lines = self.plane.lines();
             if let Some(answer) = ask(self) {
                 return answer;
             }
-            if Instant::now() > deadline {
+            if !self.plane.says_more_than(lines, deadline) {
                 panic!(
                     "{what}: not within {} s\n{}\n{}",
                     within.as_secs(),
@@ -198,7 +196,6 @@ impl Cluster {
                     self.overview()
                 );
             }
-            std::thread::sleep(POLL);
         }
     }
 

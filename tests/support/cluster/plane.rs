@@ -2,8 +2,11 @@
 //! cmd/kubeadm/app/phases/controlplane/manifests.go).
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 /// etcd, on the loopback of the test's namespace.
 pub(super) const ETCD: &str = "http://127.0.0.1:2379";
@@ -18,6 +21,28 @@ pub(super) struct Plane {
     programs: PathBuf,
     address: String,
     running: Vec<(&'static str, Child)>,
+    said: Arc<Said>,
+}
+
+/// How many lines the programs have written that may mean that something has changed.
+#[derive(Default)]
+struct Said {
+    lines: Mutex<u64>,
+    more: Condvar,
+}
+
+impl Said {
+    /// Keeps a program's lines in its log. Requests of kubectl are the tests' own, and change nothing by being asked.
+    fn keep(&self, from: impl Read, mut log: File) {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            // The log is for messages; a disk that is full shows elsewhere.
+            let _ = log.write_all(&line).and_then(|()| log.write_all(b"\n"));
+            if !String::from_utf8_lossy(&line).contains("kubectl/") {
+                *self.lines.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                self.more.notify_all();
+            }
+        }
+    }
 }
 
 const API_SERVER: &str = "kube-apiserver";
@@ -25,7 +50,20 @@ const API_SERVER: &str = "kube-apiserver";
 impl Plane {
     pub(super) fn new(dir: &Path, programs: &Path, address: &str) -> Self {
         let (dir, programs, address) = (dir.to_owned(), programs.to_owned(), address.to_owned());
-        Self { dir, programs, address, running: Vec::new() }
+        Self { dir, programs, address, running: Vec::new(), said: Arc::default() }
+    }
+
+    /// How many lines were written so far.
+    pub(super) fn lines(&self) -> u64 {
+        *self.said.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a line beyond so many; whether one came before the deadline.
+    pub(super) fn says_more_than(&self, lines: u64, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let said = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.said.more.wait_timeout_while(said, left, |now| *now <= lines);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Starts everything; the parts wait for each other by themselves.
@@ -57,8 +95,14 @@ impl Plane {
         let log = File::options().create(true).append(true).open(self.log(name)).expect("a log");
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.dir).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("the log")).stderr(log);
-        self.running.push((name, command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"))));
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (lines, said) = (child.stderr.take().expect("its log"), Arc::clone(&self.said));
+        std::thread::spawn(move || said.keep(lines, log));
+        self.running.push((name, child));
     }
 
     fn pki(&self, name: &str) -> String {
@@ -98,6 +142,8 @@ impl Plane {
             ("secure-port", "6443"),
             ("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
             ("service-cluster-ip-range", SERVICES),
+            // Every request is a line: whatever changes in the cluster comes by one (`Plane::says_more_than`).
+            ("v", "3"),
         ];
         let files = files.iter().map(|(flag, name)| format!("--{flag}={}", self.pki(name)));
         files.chain(others.iter().map(|(flag, value)| format!("--{flag}={value}"))).collect()
