@@ -22,29 +22,26 @@ pub fn appliance(name: &str) -> PathBuf {
 /// Real Debian, as `--profile base` makes it.
 #[must_use]
 pub fn debian() -> PathBuf {
-    built("debian", &["tatara-init", "tatara-node"], |output| {
-        let mut command = build(output);
-        command.args(["--profile", "base"]);
-        run(&mut command);
-    })
+    of_debian("debian", &["--profile", "base"])
 }
 
 /// A node that can join the cluster of [`crate::cluster`], and that cluster's programs in the cache.
 #[must_use]
 pub fn node() -> PathBuf {
-    built("node", &["tatara-init", "tatara-node"], |output| {
-        let mut command = build(output);
-        command.args(["--profile", "node", "--kubernetes", "debian-source"]);
-        run(&mut command);
-    })
+    of_debian("node", &["--profile", "node", "--kubernetes", "debian-source"])
 }
 
-/// The same with Debian's tuned in it.
+/// Real Debian with its tuned in it.
 #[must_use]
 pub fn with_tuned() -> PathBuf {
-    built("tuned", &["tatara-init", "tatara-node"], |output| {
+    of_debian("tuned", &["--profile", "base", "--package", "tuned"])
+}
+
+/// Debian's packages, chosen by these options of `tatara image build`.
+fn of_debian(name: &str, options: &[&str]) -> PathBuf {
+    built(name, &["tatara-init", "tatara-node"], |output| {
         let mut command = build(output);
-        command.args(["--profile", "base", "--package", "tuned"]);
+        command.args(options);
         run(&mut command);
     })
 }
