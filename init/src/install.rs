@@ -54,13 +54,17 @@ fn retry(reporter: &Reporter, attempt: &Attempt) -> Verdict {
     if attempt.failures >= ATTEMPTS {
         return Verdict::Stop;
     }
-    let Attempt { fault, received, wait, .. } = attempt;
+    let Attempt { fault, received, wait, failures, .. } = attempt;
     let seconds = wait.as_secs_f64().ceil();
     reporter.info(&format!(
         "{}: {}; {received} bytes so far, again in {seconds} s",
         fault.code,
         fault.chain()
     ));
+    // It may go on for minutes before the step has failed.
+    if *failures == 1 {
+        reporter.info(&format!("  hint: {}", fault.code.hint()));
+    }
     Verdict::Retry
 }
 
