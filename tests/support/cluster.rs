@@ -3,6 +3,7 @@
 
 pub mod image;
 mod plane;
+pub mod worker;
 
 use crate::cache;
 use plane::Plane;

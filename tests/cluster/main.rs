@@ -1,0 +1,132 @@
+//! A blank machine and a real cluster: it installs itself, joins on its first boot, runs pods, and is there again after a reboot.
+//! Everything is in a network namespace of the test, so that the API server reaches the machine's kubelet.
+
+use serde_json::json;
+use std::time::Duration;
+use support::cluster::Cluster;
+use support::cluster::worker::{
+    ADDRESS, BOOT, HOST, Node, POD, TAP, config, images, network, network_plugin, pod,
+};
+use support::guest::{Firmware, Guest, Setup, Start};
+use support::lan;
+use support::release;
+use support::server::Server;
+use support::ssh::Key;
+
+mod faults;
+
+const INSTALL: Duration = BOOT;
+const JOINED: &str = "step=joined state=ok";
+
+#[test]
+fn the_control_plane_is_one_that_nodes_can_join() {
+    // It makes the control plane's programs, and needs the host's network for that.
+    drop(release::node());
+    lan::alone(|| {
+        let _dhcp = network();
+        let cluster = Cluster::start(HOST);
+        for name in ["kubeadm-config", "kubelet-config-1.20"] {
+            cluster.say(&["get", "configmap", "--namespace=kube-system", name]);
+        }
+        let command = cluster.join_command();
+        assert!(command.contains(&cluster.endpoint()), "{command}");
+        assert!(command.contains(&cluster.ca_hash()), "{command} has not {}", cluster.ca_hash());
+        assert_eq!(cluster.token("1h").len(), "abcdef.0123456789abcdef".len());
+        assert_eq!(cluster.say(&["get", "nodes", "--output=name"]), "");
+    });
+}
+
+fn machine() -> Setup {
+    let mut setup = Setup::new(Firmware::Bios, Start::Direct).memory_mib(2048);
+    setup.taps = vec![TAP.to_owned()];
+    setup
+}
+
+/// Pods run, speak through the API server, and get the CPUs that are theirs.
+fn check_pods(node: &Node<'_>) {
+    let whole = json!({"cpu": "1", "memory": "32Mi"});
+    // There is one CPU for pods, and the other one wants it whole.
+    let part = json!({"memory": "32Mi"});
+    let cluster = node.cluster;
+    cluster.apply(&pod("shared", &["say", "hello from a pod"], &json!({"requests": part})));
+    node.logs("shared", "hello from a pod\n");
+    cluster.apply(&pod(
+        "alone",
+        &["say", "hello from its own CPU"],
+        &json!({"requests": whole, "limits": whole}),
+    ));
+    let log = node.logs("alone", "cpus: ");
+    assert!(log.contains("cpus: 1\n"), "a Guaranteed pod of one CPU is not on the isolated one: {log}");
+    // The kubelet moves who was there before at its next look, every 10 s.
+    cluster.until("a Burstable pod off another pod's CPU", POD, |cluster| {
+        let cpus = cluster.kubectl(&["exec", "shared", "--", "/tatara-pod", "cpus"]).ok()?;
+        (cpus == "cpus: 0\n").then_some(())
+    });
+}
+
+/// The kubelet answers the control plane, which the logs of pods come through; what is not named is dropped, not refused.
+fn check_firewall(node: &Node<'_>) {
+    let rules = node.ssh("sudo nft list table inet tatara");
+    assert!(rules.contains(&format!("ip saddr {HOST} tcp dport 10250 accept")), "{rules}");
+    let nobody = std::net::SocketAddr::new(ADDRESS.parse().expect("an address"), 9999);
+    let answer = std::net::TcpStream::connect_timeout(&nobody, Duration::from_secs(5));
+    let error = answer.expect_err("nobody listens there");
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+}
+
+/// What the release brings starts when the config says so, and what it starts works.
+fn check_units(node: &Node<'_>) {
+    assert_eq!(node.ssh("systemctl --failed --no-legend --plain"), "", "units have failed");
+    assert_eq!(node.ssh("systemctl is-active etcd || true").trim(), "inactive", "nobody asked for etcd");
+}
+
+/// The token is nowhere on the node any more.
+fn check_secret(node: &Node<'_>, token: &str) {
+    let secret = token.split('.').nth(1).unwrap_or_default();
+    // The pattern in brackets does not match itself in the journal's own line about this command.
+    let (first, rest) = secret.split_at(1);
+    let found = node.ssh(&format!(
+        "sudo grep -rlsI '[{first}]{rest}' /etc /run /var --exclude-dir=containerd || true; \
+         sudo journalctl --no-pager | grep '[{first}]{rest}' || true"
+    ));
+    assert_eq!(found, "", "the token is still on the node");
+}
+
+#[test]
+fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
+    let release = release::node();
+    lan::alone(move || {
+        let _dhcp = network();
+        let cluster = Cluster::start(HOST);
+        cluster.apply(&network_plugin());
+        let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
+        let key = Key::generate();
+        let token = cluster.token("2h");
+        let setup = machine();
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key)
+            .with(&format!("firewall: {{ssh: [{HOST}], kubelet: [{HOST}]}}\n"));
+        server.publish(&setup.mac(), &config.text());
+
+        let guest = Guest::start(&setup, Some(&server));
+        guest.expect("step=record state=ok", INSTALL);
+        guest.expect(JOINED, BOOT);
+        let node = Node { cluster: &cluster, key: &key };
+        let first = node.ready(None);
+        assert_eq!(first["metadata"]["labels"]["example.com/rack"], "r1");
+        assert_eq!(first["status"]["nodeInfo"]["kubeletVersion"], "v1.20.2");
+        assert_eq!(first["status"]["allocatable"]["cpu"], "1", "the housekeeping CPU is not the cluster's");
+        check_firewall(&node);
+        check_pods(&node);
+        check_units(&node);
+        check_secret(&node, &token);
+        let _ = key.login_at("alice", ADDRESS, 22, "sudo poweroff");
+        guest.ended(BOOT);
+
+        // By now a join would find a Node of its name, and a token that was used.
+        let guest = Guest::start(&setup.again(Start::Disk), None);
+        let again = node.ready(first["status"]["nodeInfo"]["bootID"].as_str());
+        assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"], "the Node is another one");
+        assert!(guest.never("step=join state=begin"), "it joined again:\n{}", guest.tail());
+        node.logs("shared", "hello from a pod\n");
+    });
+}
