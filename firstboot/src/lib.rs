@@ -4,6 +4,7 @@
 //! [`kernel`] derives the node's kernel arguments, [`topology`] reads the machine's CPUs.
 
 mod apply;
+pub mod cluster;
 pub mod kernel;
 pub mod render;
 mod topology;

@@ -10,6 +10,7 @@
     reason = "a panic is how a target says that something does not hold"
 )]
 
+mod cluster;
 mod config;
 mod dhcp;
 mod disk;
@@ -51,6 +52,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dhcp6", run: dhcp::v6, input_bytes: 1024 },
     Target { name: "dns", run: net::dns, input_bytes: 1024 },
     Target { name: "sntp", run: net::sntp, input_bytes: 128 },
+    Target { name: "cluster-info", run: cluster::cluster_info, input_bytes: 4096 },
+    Target { name: "kubeconfig", run: cluster::kubeconfig, input_bytes: 4096 },
+    Target { name: "node-object", run: cluster::node_object, input_bytes: 2048 },
+    Target { name: "join-token", run: cluster::join_token, input_bytes: 256 },
+    Target { name: "kubelet-config", run: cluster::kubelet, input_bytes: 4096 },
 ];
 
 /// The inputs of a target's corpus below the working directory, by name.

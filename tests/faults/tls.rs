@@ -2,6 +2,7 @@
 
 use crate::site::{Site, gets_its_config, start};
 use crate::{direct, good, refused};
+use support::openssl::Tls11;
 use support::pki::{Pki, Sends, VALID};
 use support::trial::Trial;
 use support::web::Greeting;
@@ -51,16 +52,20 @@ fn servers_that_send_too_little() {
     let site = Site::new();
     let mut trial = site.trial("tls", "no fault: the right certificate at last", "");
     let (pki, name) = (&site.web.pki, "10.0.2.2");
+    let old = Tls11::start(pki, name);
     site.web.greets([
         Greeting::Tls(pki.server(name, VALID, Sends::RootOnly)),
         Greeting::Tls(pki.server(name, VALID, Sends::Nothing)),
         Greeting::Tls11,
+        Greeting::Passed(old.address()),
     ]);
     let guest = start(&trial);
     let missing = ["a certificate between the server's and the trusted one is missing"];
     trial.fails(&guest, "an intermediate certificate missing", Code::TlsUntrusted, &missing);
     let alone = ["sends its own certificate alone"];
     trial.fails(&guest, "no CA certificate sent", Code::TlsUntrusted, &alone);
-    trial.fails(&guest, "TLS 1.1 only", Code::Tls, &["offers no TLS version that is taken here"]);
+    let version = ["offers no TLS version that is taken here"];
+    trial.fails(&guest, "TLS 1.1 only, from before TLS 1.2", Code::Tls, &version);
+    trial.fails(&guest, "TLS 1.1 only (OpenSSL)", Code::Tls, &version);
     gets_its_config(trial, guest);
 }

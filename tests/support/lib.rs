@@ -10,6 +10,7 @@ pub mod lan;
 mod machine;
 pub mod medium;
 pub mod ntp;
+pub mod openssl;
 pub mod pki;
 pub mod release;
 pub mod screen;

@@ -1,7 +1,8 @@
 //! Certificates for the tests' own web server: right ones, and wrong ones of every kind.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData,
+    date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -74,13 +75,27 @@ impl Pki {
         format!("sha256:{}", Digest(Sha256::digest(key).into()))
     }
 
-    /// TLS for a server of this name or address, valid from the begin of one year to the begin of another.
+    /// The certificates and the key of a server of this name or address, in PEM.
+    ///
+    /// # Panics
+    /// When the name is none.
     #[must_use]
-    pub fn server(&self, name: &str, valid: (i32, i32), sends: Sends) -> Arc<ServerConfig> {
+    pub fn pem(&self, name: &str) -> (String, String) {
+        let (leaf, key) = self.leaf(name, VALID);
+        (format!("{}{}{}", leaf.pem(), self.intermediate.pem(), self.root.pem()), key.serialize_pem())
+    }
+
+    fn leaf(&self, name: &str, valid: (i32, i32)) -> (Certificate, KeyPair) {
         let key = key();
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         years(&mut params, valid);
-        let leaf = params.signed_by(&key, &self.intermediate).expect("a certificate");
+        (params.signed_by(&key, &self.intermediate).expect("a certificate"), key)
+    }
+
+    /// TLS for a server of this name or address, valid from the begin of one year to the begin of another.
+    #[must_use]
+    pub fn server(&self, name: &str, valid: (i32, i32), sends: Sends) -> Arc<ServerConfig> {
+        let (leaf, key) = self.leaf(name, valid);
         let mut chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
         match sends {
             Sends::Chain => chain.extend([self.intermediate.der().clone(), self.root.der().clone()]),

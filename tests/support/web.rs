@@ -5,7 +5,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,8 +21,10 @@ const UNSENT_MAX_BYTES: usize = 64 << 10;
 pub enum Greeting {
     /// TLS with this certificate.
     Tls(Arc<ServerConfig>),
-    /// The answer of a server that knows no TLS above 1.1.
+    /// The answer of a server from before there was TLS 1.2, byte for byte: no such program is to be had any more.
     Tls11,
+    /// Another server's, whose connection it becomes.
+    Passed(SocketAddr),
 }
 
 /// What becomes of one request.
@@ -210,6 +212,7 @@ impl State {
         let tls = match greeting {
             Some(Greeting::Tls(tls)) => tls,
             Some(Greeting::Tls11) => return tls11(stream),
+            Some(Greeting::Passed(to)) => return pass(&stream, &TcpStream::connect(to)?),
             None => Arc::clone(&lock(&self.usual)),
         };
         // What is written goes out at once, so that no reset overtakes it.
@@ -322,6 +325,14 @@ fn read(from: &mut impl Read) -> io::Result<Request> {
 }
 
 /// What OpenSSL answers when it may use nothing above TLS 1.1: a ServerHello with that version (RFC 5246, section 7.4.1.3).
+/// Both ways, until either ends.
+fn pass(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    std::thread::scope(|threads| {
+        threads.spawn(|| io::copy(&mut &*client, &mut &*server).and(server.shutdown(Shutdown::Write)));
+        io::copy(&mut &*server, &mut &*client).and(client.shutdown(Shutdown::Both))
+    })
+}
+
 fn tls11(mut stream: TcpStream) -> io::Result<()> {
     /// Handshake record of version 3.2 with a ServerHello of 38 bytes: version 3.2, ...
     const HEAD: [u8; 11] = [22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
+use tatara_firstboot::cluster;
 use tatara_firstboot::render::kubernetes::merge;
 use tatara_spec::layout::{self, run, state};
 use tatara_spec::{Code, Fault};
@@ -72,8 +73,7 @@ fn merged(node: &Node) -> Result<Map<String, Value>, Fault> {
         Fault::caused(Code::KubeletConfig, format!("read {}", path.display()), error)
     };
     let text = fs::read_to_string(&path).map_err(|error| bad(error.into()))?;
-    let mut config: Map<String, Value> =
-        serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string().into()))?;
+    let mut config = cluster::kubelet_config(&text).map_err(|error| bad(error.to_string().into()))?;
     let part = node.run(layout::KUBELET);
     let own: Map<String, Value> = read_json(&part)?.ok_or_else(|| {
         Fault::new(

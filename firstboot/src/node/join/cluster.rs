@@ -3,15 +3,12 @@
 //!
 //! kubeadm looks at the same, says less about it, and sends the token to find out. Source: Kubernetes, cmd/kubeadm/app/discovery/token.
 
-use super::credential::{Credential, Kubeconfig};
+use super::credential::Credential;
 use crate::node::{Node, web};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
+use tatara_firstboot::cluster::{Info, NodeObject, discovered};
 use tatara_http::fetch::{Answer, Authenticity, Client, File};
 use tatara_http::tls::{Trust, pin, unverified};
 use tatara_spec::cmdline;
@@ -31,23 +28,13 @@ pub(super) struct Cluster {
     tokens: Option<BTreeSet<String>>,
 }
 
-/// A Node of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NodeObject {
-    pub(super) ready: bool,
-    pub(super) machine_id: String,
-    system_uuid: String,
-}
-
-impl NodeObject {
-    /// Whether this machine made it: its machine id outlives reboots, its firmware's UUID reinstalls, too, unless many machines have it.
-    pub(super) fn is_this_machine(&self, node: &Node) -> bool {
-        let machine_id = fs::read_to_string(node.state(state::MACHINE_ID)).unwrap_or_default();
-        let uuid = tatara_sys::dmi::read(&node.run("/sys")).uuid.unwrap_or_default();
-        let same = |ours: &str, theirs: &str| !ours.is_empty() && ours.eq_ignore_ascii_case(theirs);
-        same(machine_id.trim(), &self.machine_id)
-            || (cmdline::is_of_one_machine(&uuid) && same(&uuid, &self.system_uuid))
-    }
+/// Whether this machine made the Node: its machine id outlives reboots, its firmware's UUID reinstalls, too, unless many machines have it.
+pub(super) fn is_this_machine(object: &NodeObject, node: &Node) -> bool {
+    let machine_id = fs::read_to_string(node.state(state::MACHINE_ID)).unwrap_or_default();
+    let uuid = tatara_sys::dmi::read(&node.run("/sys")).uuid.unwrap_or_default();
+    let same = |ours: &str, theirs: &str| !ours.is_empty() && ours.eq_ignore_ascii_case(theirs);
+    same(machine_id.trim(), &object.machine_id)
+        || (cmdline::is_of_one_machine(&uuid) && same(&uuid, &object.system_uuid))
 }
 
 impl Cluster {
@@ -67,10 +54,8 @@ impl Cluster {
     }
 
     fn of_file(text: &str) -> Result<Self, Fault> {
-        let parsed = Kubeconfig::parse(text, Code::JoinCa)?;
-        let entry = parsed.clusters.into_iter().next().unwrap_or_default().cluster;
-        let ca = certificates(&entry.certificate_authority_data)?;
-        Ok(Self { server: entry.server.trim_end_matches('/').to_owned(), ca, tokens: None })
+        let (server, ca) = discovered(text)?;
+        Ok(Self { server, ca, tokens: None })
     }
 
     /// What is public is read from whoever answers, and believed if its CA has a hash of the config's.
@@ -127,7 +112,7 @@ impl Cluster {
         let url = format!("{}/api/v1/nodes/{name}", self.server);
         let answer = ask(&self.client(node)?, &url, "Node of this name", Some(&bearer))?;
         match answer.status {
-            200 => parse_node(&answer.body).map(Some),
+            200 => NodeObject::parse(&answer.body).map(Some),
             403 | 404 => Ok(None),
             401 => Err(Fault::new(
                 Code::JoinToken,
@@ -149,41 +134,6 @@ fn ask(client: &Client, url: &str, what: &str, bearer: Option<&str>) -> Result<A
         let reason = format!("{}: {}", fault.code, fault.chain());
         Fault::new(Code::JoinApi, reason)
     })
-}
-
-/// What `cluster-info` says.
-struct Info {
-    ca: Vec<CertificateDer<'static>>,
-    tokens: BTreeSet<String>,
-}
-
-impl Info {
-    fn parse(body: &[u8]) -> Result<Self, Fault> {
-        #[derive(Deserialize)]
-        struct ConfigMap {
-            #[serde(default)]
-            data: BTreeMap<String, String>,
-        }
-        let wrong = |why: &str| not_ready(&format!("its cluster-info {why}"));
-        let map: ConfigMap = serde_json::from_slice(body).map_err(|_| wrong("is not a ConfigMap"))?;
-        let text = map.data.get("kubeconfig").ok_or_else(|| wrong("has no kubeconfig"))?;
-        let parsed = Kubeconfig::parse(text, Code::JoinApi)?;
-        let entry = parsed.clusters.into_iter().next().ok_or_else(|| wrong("names no cluster"))?.cluster;
-        let ids = map.data.keys().filter_map(|key| key.strip_prefix("jws-kubeconfig-"));
-        Ok(Self {
-            ca: certificates(&entry.certificate_authority_data)?,
-            tokens: ids.map(str::to_owned).collect(),
-        })
-    }
-}
-
-/// Base64 of PEM.
-fn certificates(data: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let wrong = |why: String| Fault::new(Code::JoinCa, format!("the cluster's CA {why}"));
-    let pem = STANDARD.decode(data.trim()).map_err(|error| wrong(format!("is not base64: {error}")))?;
-    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| wrong(format!("is not PEM: {error}")))?;
-    if found.is_empty() { Err(wrong("is missing".to_owned())) } else { Ok(found) }
 }
 
 /// The CAs that have a hash in the config. Nothing vouches for any other that whoever answers has put beside them: a stranger may add
@@ -208,46 +158,9 @@ fn pinned(
     Err(Fault::new(Code::JoinCa, message))
 }
 
-fn parse_node(body: &[u8]) -> Result<NodeObject, Fault> {
-    #[derive(Deserialize)]
-    struct Object {
-        status: Status,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    #[derive(Default)]
-    struct Status {
-        conditions: Vec<Condition>,
-        node_info: Info,
-    }
-    #[derive(Deserialize)]
-    struct Condition {
-        #[serde(rename = "type")]
-        kind: String,
-        status: String,
-    }
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Info {
-        #[serde(rename = "machineID")]
-        machine_id: String,
-        #[serde(rename = "systemUUID")]
-        system_uuid: String,
-    }
-    let object: Object = serde_json::from_slice(body)
-        .map_err(|error| Fault::caused(Code::JoinApi, "the API server's answer is not a Node", error))?;
-    let ready = object
-        .status
-        .conditions
-        .iter()
-        .any(|condition| condition.kind == "Ready" && condition.status == "True");
-    let Info { machine_id, system_uuid } = object.status.node_info;
-    Ok(NodeObject { ready, machine_id, system_uuid })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NodeObject, pinned};
+    use super::{NodeObject, is_this_machine, pinned};
     use crate::node::Node;
     use rcgen::{CertificateParams, KeyPair};
     use rustls::pki_types::CertificateDer;
@@ -284,7 +197,7 @@ mod tests {
         let is_ours = |machine_id: &str, system_uuid: &str| {
             let found =
                 NodeObject { ready: true, machine_id: machine_id.into(), system_uuid: system_uuid.into() };
-            found.is_this_machine(&node)
+            is_this_machine(&found, &node)
         };
         assert!(!is_ours("", ""), "what nobody knows is the same for nobody");
         put("var/lib/tatara/machine-id", "0123456789abcdef0123456789abcdef\n");

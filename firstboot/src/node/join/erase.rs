@@ -3,18 +3,18 @@
 //! In place, and to the same length: the bytes on the disk are overwritten, not left in a block that nobody uses any more, and what a
 //! power cut leaves half done is still a config.
 
-use super::credential::in_kubeconfig;
 use crate::node::Node;
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use tatara_firstboot::cluster;
 use tatara_spec::config::{self, Join};
 use tatara_spec::layout::state;
 use tatara_spec::{Code, Fault};
 
 pub(super) fn secrets(node: &Node, join: &Join) -> Result<(), Fault> {
     let mut secrets: Vec<String> = join.token.iter().map(|token| token.reveal().to_owned()).collect();
-    secrets.extend(join.discovery_file.iter().flat_map(|file| in_kubeconfig(file.reveal())));
+    secrets.extend(join.discovery_file.iter().flat_map(|file| cluster::secrets(file.reveal())));
     secrets.retain(|secret| *secret != erased(secret));
     if secrets.is_empty() {
         return Ok(());

@@ -13,7 +13,7 @@ mod progress;
 use super::system::System;
 use super::tuning::accept;
 use super::{Node, read_json, write_atomically};
-use cluster::{Cluster, NodeObject};
+use cluster::Cluster;
 use credential::Credential;
 pub(super) use progress::Progress;
 use progress::Rest;
@@ -21,6 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tatara_firstboot::cluster::NodeObject;
 use tatara_firstboot::render::kubernetes::node_name;
 use tatara_spec::config::{Kubernetes, NodeConfig};
 use tatara_spec::cpu::kubelet::Version;
@@ -145,7 +146,7 @@ impl Join<'_> {
     /// name: a machine that is only rebooting must not lose it.
     fn check_name(&self, found: Option<&NodeObject>, blocked: bool) -> Result<(), Fault> {
         let Some(found) = found else { return Ok(()) };
-        let own = found.is_this_machine(self.node);
+        let own = cluster::is_this_machine(found, self.node);
         let name = self.name;
         if found.ready && own {
             let why = format!("Node `{name}` is still Ready, and it is of this machine");
