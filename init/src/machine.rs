@@ -30,8 +30,8 @@ const DISK_DEADLINE: Duration = Duration::from_secs(60);
 /// File systems of a node, the state partition's first: it is needed first.
 pub(crate) const FILE_SYSTEMS: [&str; 3] = [STATE_FILE_SYSTEM, "erofs", "overlay"];
 const STATE_FILE_SYSTEM: &str = "ext4";
-/// systemd loads this, and what [`Class::Early`] drives, before its first line, one after the other (systemd, src/core/kmod-setup.c).
-const AUTOFS: &str = "autofs4";
+/// systemd loads these, and what [`Class::Early`] drives, before its first line, one after the other (systemd 257, src/core/kmod-setup.c).
+const SYSTEMD_EARLY: [&str; 2] = ["autofs4", "ip_tables"];
 
 /// The timeline of the kernel before a kexec, in [`state::TIMELINE_DIR`].
 const BEFORE_KEXEC: &str = "before-kexec.json";
@@ -162,7 +162,9 @@ impl Machine {
                 }
             }
             // What fails here systemd tries again, and says so.
-            let _ = drivers.load(AUTOFS);
+            for name in SYSTEMD_EARLY {
+                let _ = drivers.load(name);
+            }
             let _ = drivers.coldplug(Class::Early);
         };
         // Without memory for a thread they are loaded when they are needed.

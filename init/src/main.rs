@@ -9,9 +9,15 @@ mod network;
 mod rehearsal;
 mod wanted;
 
+use dlmalloc::GlobalDlmalloc;
 use std::path::Path;
 use std::process::ExitCode;
 use tatara_init::{modprobe, supervisor};
+
+/// musl's own gives every emptied group of slots back at once: hundreds of munmap(2) a boot, and each one interrupts all CPUs that a
+/// thread of ours ran on (docs/adr/0010-allocator-of-pid-1.md).
+#[global_allocator]
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let mut args = std::env::args();

@@ -46,8 +46,8 @@ impl Rivals {
         let version = support::release::kernel_version(release);
         let this = Self {
             coreos_installer: dir.join("bin/coreos-installer"),
-            initramfs_tools: dir.join(format!("initramfs-tools-{version}.img")),
-            dracut: dir.join(format!("dracut-{version}.img")),
+            initramfs_tools: dir.join(format!("initramfs-tools-node-{version}.img")),
+            dracut: dir.join(format!("dracut-node-{version}.img")),
         };
         if !this.coreos_installer.exists() {
             apt_install(&["libssl-dev", "libzstd-dev", "pkg-config"])?;
@@ -62,8 +62,8 @@ impl Rivals {
         Ok(this)
     }
 
-    /// Both tools in the chroot of a Debian 13 that has the release's own kernel modules. Our root is erofs, so both are
-    /// told to include it.
+    /// Both tools in the chroot of a Debian 13 that has the release's own kernel modules. The node's root is erofs with the state
+    /// partition at /var and an overlay at /etc, so both are told to mount these, by their own hooks.
     fn build_initramfs(&self, release: &Path, version: &str) -> Result<()> {
         let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
         let root = scratch.path().join("root");
@@ -78,14 +78,18 @@ impl Rivals {
         support::release::unpack_kernel(release, &root);
         let root = root.display();
         timed(&mut shell(&format!(
-            "echo erofs >> {root}/etc/initramfs-tools/modules
+            "printf '%s\\n' erofs ext4 overlay >> {root}/etc/initramfs-tools/modules
              sed -i 's/^MODULES=.*/MODULES=most/' {root}/etc/initramfs-tools/initramfs.conf
+             install {hooks}/initramfs-tools {root}/etc/initramfs-tools/scripts/init-bottom/mounts
+             install -D {hooks}/module-setup.sh {root}/usr/lib/dracut/modules.d/99mounts/module-setup.sh
+             install {hooks}/dracut {root}/usr/lib/dracut/modules.d/99mounts/mounts.sh
              chroot {root} depmod {version}
              chroot {root} mkinitramfs -o /initramfs-tools.img {version}
-             chroot {root} dracut --no-hostonly --add-drivers erofs /dracut.img {version}
+             chroot {root} dracut --no-hostonly --add mounts /dracut.img {version}
              cp {root}/initramfs-tools.img {}; cp {root}/dracut.img {}",
             self.initramfs_tools.display(),
-            self.dracut.display()
+            self.dracut.display(),
+            hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/rivals"),
         )))?;
         Ok(())
     }

@@ -338,13 +338,15 @@ fn decode(header: &[u8], array: Vec<u8>, sector: u64) -> Option<Copy> {
     let used = file_read_partitions(&mut Cursor::new(array), &parsed, lb_size).ok()?;
     let mut partitions = Vec::new();
     for (number, partition) in used.iter().filter(|(_, partition)| partition.is_used()) {
-        let sectors = partition.last_lba.checked_sub(partition.first_lba)?.checked_add(1)?;
+        // All of a partition has an address, its end too; otherwise this is no table.
+        let end_byte = partition.last_lba.checked_add(1)?.checked_mul(sector)?;
+        let first_byte = partition.first_lba.checked_mul(sector)?;
         partitions.push(Entry {
             number: *number,
             label: partition.name.clone(),
             type_guid: partition.part_type_guid.guid,
-            first_byte: partition.first_lba.checked_mul(sector)?,
-            bytes: sectors.checked_mul(sector)?,
+            first_byte,
+            bytes: end_byte.checked_sub(first_byte).filter(|bytes| *bytes > 0)?,
             guid: partition.part_guid,
         });
     }
