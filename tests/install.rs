@@ -72,6 +72,28 @@ fn virtio_scsi_disk() {
     check(&installs(&disk(Bus::VirtioScsi)));
 }
 
+/// With `install.confirm: console` nothing is written before the disk's name was typed twice.
+#[test]
+fn a_disk_whose_name_was_typed_twice() {
+    let setup = disk(Bus::VirtioBlk).vga_console();
+    let mut config = NodeYaml::new("node-1");
+    config.confirm = "console";
+    let server = served(&setup, &config);
+    let guest = Guest::start(&setup, Some(&server));
+    guest.expect("type `vda` and Enter, twice", INSTALL);
+    let types = |name: &str| name.split(' ').for_each(|key| guest.press(&[key]));
+    types("v d b ret");
+    guest.expect("that is not `vda`; nothing is overwritten", BOOT);
+    types("v d a ret");
+    guest.expect("type `vda` once more", BOOT);
+    assert_eq!(guest.bytes_written().expect("QEMU's statistics"), 0);
+    types("v d a ret");
+    guest.expect("step=confirm state=ok", BOOT);
+    guest.expect("step=record state=ok", INSTALL);
+    check(&guest.findings(BOOT));
+    guest.ended(BOOT);
+}
+
 #[test]
 fn sectors_of_4096_bytes() {
     let setup = Setup::new(Firmware::Uefi, Start::Direct).disks(&[(Bus::Nvme, 4096)]);

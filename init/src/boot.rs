@@ -3,9 +3,10 @@
 use crate::enter::{self, Exit};
 use crate::machine::Machine;
 use crate::wanted::{self, Wanted};
-use crate::{failure, install, network};
+use crate::{confirm, failure, install, network};
 use std::process::ExitCode;
 use std::time::Instant;
+use tatara_spec::config::Confirm;
 use tatara_spec::plan::{self, Disk, Plan, Target};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
@@ -52,6 +53,9 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     };
     match m.step(Step::Plan, |m| decide(m, &wanted, &disks))? {
         Plan::Install(target) | Plan::Reinstall(target) => {
+            if wanted.config.install.confirm == Confirm::Console {
+                m.step(Step::Confirm, |m| confirm::disk(m, &target))?;
+            }
             install::whole_disk(m, &wanted, find(&disks, &target)?, &target)?;
             install::hand_over(m, &wanted, &target)
         }

@@ -1,7 +1,9 @@
 //! What a person sees of a boot: every console gets every line, and none of them can hold the boot up.
 
+mod answers;
 mod reporter;
 
+pub use answers::Answers;
 pub use reporter::{Kernel, Reporter};
 
 use crate::kmsg::Kmsg;

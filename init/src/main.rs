@@ -1,6 +1,7 @@
 //! `/init`: PID 1, its worker, and the kernel's `modprobe`, by how it is called.
 
 mod boot;
+mod confirm;
 mod enter;
 mod failure;
 mod install;

@@ -15,6 +15,8 @@ pub struct NodeYaml {
     pub wipe: &'static str,
     /// `install.handover`.
     pub handover: &'static str,
+    /// `install.confirm`.
+    pub confirm: &'static str,
     /// Further top-level YAML.
     pub more: String,
 }
@@ -30,6 +32,7 @@ impl NodeYaml {
             disk: "{}".to_owned(),
             wipe: "never",
             handover: "kexec",
+            confirm: "none",
             more: String::new(),
         }
     }
@@ -44,7 +47,7 @@ impl NodeYaml {
     /// The text that the machine fetches.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { name, serial, generation, disk, wipe, handover, more } = self;
+        let Self { name, serial, generation, disk, wipe, handover, confirm, more } = self;
         format!(
             "apiVersion: tatara.dev/v1alpha1\n\
              kind: NodeConfig\n\
@@ -55,6 +58,7 @@ impl NodeYaml {
              \x20 disk: {disk}\n\
              \x20 wipe: {wipe}\n\
              \x20 handover: {handover}\n\
+             \x20 confirm: {confirm}\n\
              {more}"
         )
     }

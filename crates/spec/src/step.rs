@@ -24,6 +24,8 @@ pub enum Step {
     Release,
     /// `plan()` decides.
     Plan,
+    /// Somebody at a console confirms what is overwritten.
+    Confirm,
     /// The partition table is written.
     Partition,
     /// The root image is streamed to its slot.
@@ -66,7 +68,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Step; 28] = [
+    pub const ALL: [Step; 29] = [
         Step::Mounts,
         Step::CommandLine,
         Step::Drivers,
@@ -76,6 +78,7 @@ impl Step {
         Step::Config,
         Step::Release,
         Step::Plan,
+        Step::Confirm,
         Step::Partition,
         Step::Payload,
         Step::Verify,
@@ -109,6 +112,7 @@ impl Step {
             Step::Clock => "clock",
             Step::Config => "config",
             Step::Plan => "plan",
+            Step::Confirm => "confirm",
             Step::Release => "release",
             Step::Partition => "partition",
             Step::Payload => "payload",

@@ -31,6 +31,15 @@ pub fn open(device: &Path) -> Result<File> {
     rustix::fs::open(device, flags, Mode::empty()).map(File::from).on("open", device)
 }
 
+/// Opens a console to read what is typed there; it never becomes the controlling terminal, and a read never waits.
+///
+/// # Errors
+/// What open(2) says.
+pub fn open_to_read(device: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(device, flags, Mode::empty()).map(File::from).on("open", device)
+}
+
 #[cfg(test)]
 mod tests {
     use super::list;

@@ -186,7 +186,8 @@ pub enum Confirm {
     /// Unattended.
     #[default]
     None,
-    /// The disk's name is typed twice on a console. Not in this release: no disk is laid out then.
+    /// The disk's name, as `vda`, is typed twice on one console before a disk is laid out; until then nothing is written. An upgrade
+    /// lays nothing out, and asks nobody.
     Console,
 }
 

@@ -8,7 +8,7 @@
 
 use super::describe::{content, survey};
 use super::{Content, Desired, Disk, Installed, Origin, Plan, Request, Target, describe, matching};
-use crate::config::{Confirm, DiskSelector, NodeConfig, Wipe};
+use crate::config::{DiskSelector, NodeConfig, Wipe};
 use crate::error::{Code, Fault};
 use crate::layout;
 use crate::size;
@@ -158,11 +158,6 @@ fn not_this_node(config: &NodeConfig, disk: &Disk) -> Fault {
 /// Whether a disk may and can be laid out anew.
 fn usable(config: &NodeConfig, disk: &Disk) -> Result<(), Fault> {
     let refuse = |code, why: String| Err(Fault::new(code, format!("{}: {why}", describe(disk))));
-    // Nobody is asked yet, and to overwrite a disk unasked is the one thing that this key must prevent.
-    if config.install.confirm == Confirm::Console {
-        let why = "`install.confirm` is `console`, which this release cannot do; expected `none`";
-        return refuse(Code::ConfigInvalid, why.to_owned());
-    }
     match &disk.content {
         Content::Unreadable(cause) => refuse(Code::DiskRead, format!("it cannot be read: {cause}")),
         _ if disk.read_only => refuse(Code::DiskReadOnly, "it is write-protected".to_owned()),

@@ -3,7 +3,7 @@ mod situations;
 use super::{
     Content, Desired, Disk, Installed, Origin, Plan, Request, matching, needs_network, plan, wipe_plan,
 };
-use crate::config::{Confirm, DiskSelector, DiskTransport, NodeConfig, Wipe};
+use crate::config::{DiskSelector, DiskTransport, NodeConfig, Wipe};
 use crate::layout::DISK_MIN_BYTES;
 use crate::record::{InstallRecord, SlotRecord};
 use crate::slot::{BootEnv, Slot, Trial};
@@ -210,20 +210,6 @@ fn trials() {
         other => panic!("{other:?}"),
     };
     assert!(reason.contains("E-SLOT-FALLBACK"), "{reason}");
-}
-
-#[test]
-fn a_confirmation_that_cannot_be_asked_for_keeps_the_disk_as_it_is() {
-    let asking = |generation| {
-        let mut config = config(generation, 5);
-        config.install.confirm = Confirm::Console;
-        config
-    };
-    let empty = [disk("/dev/vda", Content::Empty)];
-    assert_eq!(decide(&asking(2), Some("old"), &empty, &NETWORK), "E-CONFIG-INVALID");
-    let installed = [disk("/dev/vda", ours())];
-    assert_eq!(decide(&asking(3), Some("old"), &installed, &NETWORK), "E-CONFIG-INVALID");
-    assert_eq!(decide(&asking(2), Some("old"), &installed, &NETWORK), "boot /dev/vda a");
 }
 
 #[test]
