@@ -5,7 +5,7 @@ use crate::config::NodeYaml;
 use crate::guest::{Firmware, Setup, Start};
 use crate::lan::{self, Dnsmasq};
 use crate::ntp;
-use crate::server::HTTP_PORT;
+use crate::server::{HTTP_PORT, Server};
 use crate::ssh::Key;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -143,6 +143,45 @@ pub fn network_plugin() -> Value {
             "template": {"metadata": {"labels": {"app": "network"}}, "spec": pod},
         },
     })
+}
+
+/// A cluster, and a machine that is to become its node: everything but power.
+pub struct Stage {
+    /// The control plane.
+    pub cluster: Cluster,
+    /// Serves release, images and the machine's config.
+    pub server: Server,
+    /// Of `alice`.
+    pub key: Key,
+    /// The machine.
+    pub setup: Setup,
+    /// Its config.
+    pub config: NodeYaml,
+    _network: Network,
+}
+
+impl Stage {
+    /// Makes all of it for a machine of [`machine`].
+    ///
+    /// # Panics
+    /// When a part does not start.
+    #[must_use]
+    pub fn new(release: &Path, setup: Setup, key: Key) -> Self {
+        let network = network();
+        let cluster = Cluster::start(HOST);
+        cluster.apply(&network_plugin());
+        let server = Server::at(HOST, HOST, release, &["console=ttyS0"]);
+        let token = cluster.token("2h");
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
+        server.publish(&setup.mac(), &config.text());
+        Self { cluster, server, key, setup, config, _network: network }
+    }
+
+    /// The node that the machine becomes.
+    #[must_use]
+    pub fn node(&self) -> Node<'_> {
+        Node { cluster: &self.cluster, key: &self.key }
+    }
 }
 
 /// A machine that is, or becomes, a node of the cluster.
