@@ -157,6 +157,8 @@ pub struct Stage {
     pub setup: Setup,
     /// Its config.
     pub config: NodeYaml,
+    /// By which it may join; it lives longer than the machine takes.
+    pub token: String,
     _network: Network,
 }
 
@@ -174,7 +176,7 @@ impl Stage {
         let token = cluster.token("2h");
         let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
         server.publish(&setup.mac(), &config.text());
-        Self { cluster, server, key, setup, config, _network: network }
+        Self { cluster, server, key, setup, config, token, _network: network }
     }
 
     /// The node that the machine becomes.
