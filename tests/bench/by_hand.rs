@@ -10,7 +10,7 @@ use support::cluster::worker::{self, BOOT, HOST, NAME, Stage};
 use support::cluster::{self, image};
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::release;
-use support::steps::{MULTI_USER, seconds};
+use support::steps::seconds;
 
 /// Of the role: CPU 0 for the system, CPU 1 kept free, as the node's config says to ours.
 const TUNED: &str =
@@ -81,8 +81,7 @@ impl ByHand {
         let guest = self.boot(TUNED);
         let _ = node.ready(Some(before.trim()));
         let ready = seconds(power_on, Instant::now());
-        guest.printed(MULTI_USER, BOOT);
-        let last_boot_s = last_boot(&guest)?;
+        let last_boot_s = node.multi_user_s();
         reboot(stage, &guest);
         Ok(Times { join, joined, ready, images_s, last_boot_s, firmware_boots: 3 })
     }
@@ -91,17 +90,9 @@ impl ByHand {
     fn boot(&self, arguments: &str) -> Guest {
         let arguments = format!("root=/dev/vda rw console=ttyS0 panic=10 {arguments}");
         let guest = Guest::start(&self.setup.clone().given(&self.kernel, &self.initrd, &arguments), None);
-        guest.printed("Reached target network-online.target", BOOT);
-        guest.printed("Started ssh.service", BOOT);
+        guest.expect(ANSWERS, BOOT);
         guest
     }
-}
-
-/// From the start of the last kernel to multi-user.target, by the console.
-pub(crate) fn last_boot(guest: &Guest) -> Result<f64> {
-    let last = |needle: &str| guest.console().all(needle).last().map(|(at, _)| *at);
-    let kernel = last("] Linux version ").context("no kernel was started")?;
-    Ok(seconds(kernel, last(MULTI_USER).context("multi-user.target was not reached")?))
 }
 
 /// QEMU ends where the machine would go through its firmware again; what called this starts it.
@@ -109,6 +100,17 @@ fn reboot(stage: &Stage, guest: &Guest) {
     // The connection breaks off with the machine: what matters is that it ends.
     let _ = stage.key.login_at("alice", worker::ADDRESS, 22, "sudo systemctl reboot");
     guest.ended(BOOT);
+}
+
+/// Says on the console when somebody can log in: who does it by hand would try until it works.
+const ANSWERS: &str = "by-hand: SSH answers";
+
+fn answers() -> String {
+    format!(
+        "[Unit]\nWants=network-online.target\nAfter=network-online.target ssh.service\n\
+         [Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo \"<5>{ANSWERS}\" >/dev/kmsg'\n\
+         [Install]\nWantedBy=multi-user.target\n"
+    )
 }
 
 fn furnish(root: &Path, stage: &Stage) -> Result<()> {
@@ -122,6 +124,7 @@ fn furnish(root: &Path, stage: &Stage) -> Result<()> {
         "usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf",
         include_str!("../../image/kubernetes/10-kubeadm.conf"),
     )?;
+    put("etc/systemd/system/answers.service", &answers())?;
     put("etc/hostname", &format!("{NAME}\n"))?;
     put("etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {NAME}\n"))?;
     put("etc/systemd/network/10-dhcp.network", "[Match]\nName=en*\n[Network]\nDHCP=ipv4\n")?;
@@ -139,8 +142,7 @@ fn furnish(root: &Path, stage: &Stage) -> Result<()> {
          ln -sf ../run/systemd/resolve/stub-resolv.conf {root}/etc/resolv.conf
          chroot {root} systemd-machine-id-setup
          chroot {root} systemctl --quiet disable etcd
-         chroot {root} systemctl --quiet enable ssh systemd-networkd
-         chroot {root} systemctl --quiet add-wants multi-user.target network-online.target",
+         chroot {root} systemctl --quiet enable ssh systemd-networkd answers",
         programs = programs.display(),
         images = images.display(),
         root = root.display(),

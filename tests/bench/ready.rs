@@ -1,7 +1,7 @@
 //! From power-on to a Node that is Ready: an empty machine that installs itself, beside an installed Debian that is made a node by hand
 //! ([`ByHand`]), in the same machine and cluster.
 
-use crate::by_hand::{ByHand, Times, last_boot};
+use crate::by_hand::{ByHand, Times};
 use crate::figures::Figures;
 use crate::tools::Rivals;
 use anyhow::{Context as _, Result};
@@ -10,7 +10,7 @@ use std::time::Instant;
 use support::cluster::worker::{self, BOOT, NAME, Stage};
 use support::guest::{Firmware, Guest, Start};
 use support::ssh::Key;
-use support::steps::{self, MULTI_USER, seconds};
+use support::steps::{self, seconds};
 use support::{lan, release};
 
 const RUNS: usize = 1;
@@ -45,7 +45,6 @@ fn ours(stage: &Stage) -> Result<Times> {
     guest.expect("step=joined state=ok", BOOT);
     let _ = stage.node().ready(None);
     let ready = seconds(power_on, Instant::now());
-    guest.printed(MULTI_USER, BOOT);
     let steps = steps::of(guest.console(), power_on)?;
     let span = |name: &str| {
         let step = steps.iter().find(|step| step.name == name);
@@ -53,7 +52,7 @@ fn ours(stage: &Stage) -> Result<Times> {
         span.with_context(|| format!("no step {name} on the console"))
     };
     let ((join, joined), images) = (span("join")?, span("images")?);
-    let last_boot_s = last_boot(&guest)?;
+    let last_boot_s = stage.node().multi_user_s();
     let _ = stage.key.login_at("alice", worker::ADDRESS, 22, "sudo poweroff");
     guest.ended(BOOT);
     Ok(Times { join, joined, ready, images_s: images.1 - images.0, last_boot_s, firmware_boots: 1 })

@@ -2,7 +2,7 @@
 
 use crate::console::Console;
 use crate::server::word;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -37,13 +37,13 @@ pub fn seconds(power_on: Instant, at: Instant) -> f64 {
     at.saturating_duration_since(power_on).as_secs_f64()
 }
 
-/// The steps in order of their begin, with those of the firmware before and of systemd after the machine's own.
+/// The steps in order of their begin, with the firmware's before the first kernel.
 ///
 /// # Errors
 /// A step has failed, or no kernel was started.
 pub fn of(console: &Console, power_on: Instant) -> Result<Vec<Timed>> {
     let mut steps: Vec<Timed> = Vec::new();
-    for (at, line) in console.all("tatara: step=") {
+    for (at, line) in console.all(MARK) {
         let (Some(name), Some(state)) = (word(&line, "step"), word(&line, "state")) else { continue };
         let at = seconds(power_on, at);
         if state == "begin" {
@@ -53,17 +53,23 @@ pub fn of(console: &Console, power_on: Instant) -> Result<Vec<Timed>> {
             step.end_s = Some(at);
         }
     }
-    let first = |needle: &str| console.all(needle).first().map(|(at, _)| seconds(power_on, *at));
-    let kernel = first("] Linux version ");
-    ensure!(kernel.is_some(), "no kernel was started");
-    steps.extend(kernel.map(|end| Timed::new("firmware", 0.0, end)));
-    let handed_over = steps.iter().rev().find(|step| step.name == "switch-root").and_then(|step| step.end_s);
-    if let (Some(begin), Some(end)) = (handed_over, first(MULTI_USER)) {
-        steps.push(Timed::new("systemd", begin, end));
-    }
+    let kernels = console.all("] Linux version ");
+    let (first, _) = kernels.first().context("no kernel was started")?;
+    steps.insert(0, Timed::new("firmware", 0.0, seconds(power_on, *first)));
     steps.sort_by(|a, b| a.begin_s.total_cmp(&b.begin_s));
     Ok(steps)
 }
 
-/// systemd's line at the end of its boot.
-pub const MULTI_USER: &str = "Reached target multi-user.target";
+/// Seconds from power-on to the start of the kernel that runs: a step's line has the kernel's own time before it.
+///
+/// # Errors
+/// The node has printed no step yet.
+pub fn kernel_start(console: &Console, power_on: Instant) -> Result<f64> {
+    let stamped = |(at, line): &(Instant, String)| {
+        let (stamp, _) = line.trim_start().strip_prefix('[')?.split_once(']')?;
+        Some(seconds(power_on, *at) - stamp.trim().parse::<f64>().ok()?)
+    };
+    console.all(MARK).iter().rev().find_map(stamped).context("no step with the kernel's time")
+}
+
+const MARK: &str = "tatara: step=";

@@ -215,6 +215,19 @@ impl Node<'_> {
         })
     }
 
+    /// Seconds from its kernel's start until it has reached multi-user.target, as systemd has them: its line on the console may have one
+    /// of the kernel's in its middle.
+    ///
+    /// # Panics
+    /// As [`Self::ssh`].
+    #[must_use]
+    pub fn multi_user_s(&self) -> f64 {
+        const ASK: &str = "sudo systemctl start multi-user.target && \
+                           systemctl show --property=ActiveEnterTimestampMonotonic --value multi-user.target";
+        let microseconds: f64 = self.ssh(ASK).trim().parse().expect("microseconds");
+        microseconds / 1e6
+    }
+
     /// What a command prints there.
     ///
     /// # Panics
