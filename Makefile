@@ -1,4 +1,4 @@
-# make demo    a machine that installs itself by PXE under UEFI, in QEMU
+# make demo    a machine that installs itself by PXE under UEFI, joins a cluster and runs a pod, in QEMU; the first run builds Kubernetes
 # make test    format, lints, licences, unit tests, and the boots in QEMU
 # make bench   beside what one would use instead; table and target/bench/result.json
 # make faults  the fault matrix, and its table in docs/faults.md

@@ -1,9 +1,11 @@
 //! `make bench`: beside what one would use instead, in one run on one machine; a table, and `result.json`.
 
 mod boot;
+mod by_hand;
 mod figures;
 mod install;
 mod memory;
+mod ready;
 mod size;
 mod tools;
 mod tuning;
@@ -14,12 +16,12 @@ use figures::Figures;
 use std::path::PathBuf;
 
 /// The parts, in their order; all of them without further arguments.
-const PARTS: [&str; 5] = ["size", "install", "boot", "memory", "tuning"];
+const PARTS: [&str; 6] = ["size", "install", "boot", "memory", "tuning", "ready"];
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let output =
-        PathBuf::from(args.next().context("usage: bench OUTPUT [size|install|boot|memory|tuning]...")?);
+        PathBuf::from(args.next().context("usage: bench OUTPUT [size|install|boot|memory|tuning|ready]...")?);
     let parts: Vec<String> = args.collect();
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         bail!("no part `{unknown}`; there are {PARTS:?}");
@@ -53,6 +55,10 @@ fn main() -> Result<()> {
     if wanted("tuning") {
         tools::say("isolated CPUs: untouched, ours, tuned");
         tuning::measure(&mut figures)?;
+    }
+    if wanted("ready") {
+        tools::say("power-on to Ready: a machine that installs itself, and one that is made a node by hand");
+        ready::measure(&mut figures, &rivals)?;
     }
     figures.write(&output)?;
     print!("{}", figures.table());

@@ -28,6 +28,7 @@ pub(crate) fn shell(script: &str) -> Command {
 }
 
 /// What is compared with.
+#[derive(Clone)]
 pub(crate) struct Rivals {
     /// coreos-installer's binary.
     pub(crate) coreos_installer: PathBuf,

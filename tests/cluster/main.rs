@@ -1,11 +1,11 @@
-//! A blank machine and a real cluster: it installs itself, joins on its first boot, runs pods, and is there again after a reboot.
+//! A blank machine and a real cluster: it boots by PXE under UEFI, installs itself, joins on its first boot, runs pods, and is there again after a reboot.
 //! Everything is in a network namespace of the test, so that the API server reaches the machine's kubelet.
 
 use serde_json::json;
 use std::time::Duration;
 use support::cluster::Cluster;
 use support::cluster::worker::{
-    ADDRESS, BOOT, HOST, Node, POD, TAP, config, images, network, network_plugin, pod,
+    self, ADDRESS, BOOT, HOST, Node, POD, config, images, network, network_plugin, pod,
 };
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::lan;
@@ -37,9 +37,7 @@ fn the_control_plane_is_one_that_nodes_can_join() {
 }
 
 fn machine() -> Setup {
-    let mut setup = Setup::new(Firmware::Bios, Start::Direct).memory_mib(2048);
-    setup.taps = vec![TAP.to_owned()];
-    setup
+    worker::machine(Firmware::Bios, Start::Direct)
 }
 
 /// Pods run, speak through the API server, and get the CPUs that are theirs.
@@ -102,7 +100,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
         let key = Key::generate();
         let token = cluster.token("2h");
-        let setup = machine();
+        let setup = worker::machine(Firmware::Uefi, Start::Pxe);
         let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key)
             .with(&format!("firewall: {{ssh: [{HOST}], kubelet: [{HOST}]}}\n"));
         server.publish(&setup.mac(), &config.text());

@@ -272,7 +272,11 @@ fn kubeadm_config(dir: &Path, address: &str) -> String {
 }
 
 /// The newest build of Kubernetes in the cache.
-fn programs() -> PathBuf {
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn programs() -> PathBuf {
     let entries = fs::read_dir(cache()).expect("the cache").flatten().map(|entry| entry.path());
     let built = entries.filter(|path| path.join("kube-apiserver").is_file());
     let modified = |path: &PathBuf| fs::metadata(path).and_then(|about| about.modified()).ok();

@@ -16,7 +16,7 @@ pub use tatara::vm::{Bus, CpuShape, Firmware};
 /// How the machine is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// iPXE in the NIC's ROM loads `boot.ipxe` over HTTP.
+    /// iPXE in the NIC's ROM loads `boot.ipxe` over HTTP; on a tap the firmware does what the DHCP server there says.
     Pxe,
     /// A USB stick made by `tatara image usb`.
     Usb,
@@ -315,7 +315,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts it. `server` is needed for every start but from the disk.
+    /// Starts it. `server` is needed for every start but from the disk, and from a tap's network.
     ///
     /// # Panics
     /// When QEMU cannot be started.

@@ -7,20 +7,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// Runs a test, and all that it starts, in a network namespace of its own. It has no name and is gone with the last process in it.
+/// Gives what the test gives.
 ///
 /// # Panics
 /// When the kernel gives none (it needs root), or the test fails.
-pub fn alone(test: impl FnOnce() + Send + 'static) {
+pub fn alone<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     let within = move || {
         nix::sched::unshare(CloneFlags::CLONE_NEWNET)
             .expect("a network namespace; tests of networks run as root");
         ip("link set lo up");
-        test();
+        test()
     };
     // A thread of the same name, because what a thread has left it cannot enter again.
     let thread = std::thread::Builder::new().name(name).spawn(within).expect("a thread");
-    thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Runs `ip` with these words.

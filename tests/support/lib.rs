@@ -18,6 +18,7 @@ pub mod seed;
 pub mod server;
 pub mod session;
 pub mod ssh;
+pub mod steps;
 pub mod trial;
 pub mod tuned;
 pub mod web;

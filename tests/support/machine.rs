@@ -64,6 +64,7 @@ fn boot(setup: &Setup, server: Option<&Server>) -> Boot {
             let (kernel, initrd, append) = setup.given.clone().expect("Setup::given");
             Boot::Direct { kernel, initrd, append }
         }
+        Start::Pxe if !setup.taps.is_empty() => Boot::Network,
         Start::Pxe => Boot::Pxe { script: format!("http://10.0.2.2:{}/boot.ipxe", server().http_port) },
         Start::Usb => Boot::Usb { image: stick(server(), &arguments(setup, server())) },
         Start::Direct => Boot::Direct {

@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime};
 /// Seconds from 1900, where NTP's time starts, to 1970 (RFC 5905, section 6).
 const NTP_TO_UNIX_S: u64 = 2_208_988_800;
 
+/// RFC 5905, section 7.2.
+const PORT: u16 = 123;
+
 /// The server; it answers until the test program ends.
 pub struct Ntp {
     /// Its UDP port on loopback.
@@ -21,9 +24,20 @@ impl Default for Ntp {
         let port = socket.local_addr().expect("its address").port();
         let now = Arc::new(Mutex::new(None));
         let told = Arc::clone(&now);
-        std::thread::spawn(move || serve(&socket, &told));
+        let says = move || *told.lock().unwrap_or_else(PoisonError::into_inner);
+        std::thread::spawn(move || serve(&socket, says));
         Self { port, now }
     }
+}
+
+/// An operator's time server, which has the host's time, at an address of a namespace.
+///
+/// # Panics
+/// When the port of time servers cannot be had there.
+pub fn of_the_host(address: &str) {
+    let address: Ipv4Addr = address.parse().expect("an address");
+    let socket = UdpSocket::bind((address, PORT)).expect("the port of time servers");
+    std::thread::spawn(move || serve(&socket, || Some(SystemTime::now())));
 }
 
 impl Ntp {
@@ -35,11 +49,10 @@ impl Ntp {
 }
 
 /// Mode 4, stratum 1 (RFC 5905, section 7.3); the client's time stamp is given back to it.
-fn serve(socket: &UdpSocket, told: &Mutex<Option<SystemTime>>) {
+fn serve(socket: &UdpSocket, says: impl Fn() -> Option<SystemTime>) {
     let mut packet = [0; 48];
     while let Ok((48, from)) = socket.recv_from(&mut packet) {
-        let now = *told.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(unix) = now.and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok()) else {
+        let Some(unix) = says().and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok()) else {
             continue;
         };
         // The era counter wraps in 2036 (RFC 5905, section 6).

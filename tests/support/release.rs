@@ -81,18 +81,49 @@ pub fn kernel_version(release: &Path) -> String {
 /// When no cached root has the release's kernel.
 pub fn unpack_kernel(release: &Path, donor: &Path) {
     fs::create_dir_all(donor).expect("a directory");
-    let roots = fs::read_dir(cache()).expect("the cache").flatten().map(|entry| entry.path());
-    let root =
-        roots.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("root-")));
-    let archive = root.filter(|path| path.to_string_lossy().contains(".tar")).max_by_key(|path| {
-        fs::metadata(path).and_then(|about| about.modified()).expect("the cached root's date")
-    });
-    let mut tar = Command::new("tar");
-    tar.arg("-xf").arg(archive.expect("a cached Debian root")).arg("-C").arg(donor);
-    tar.args(["./boot", "./usr/lib/modules"]);
-    assert!(tar.status().expect("tar").success(), "the cached Debian root cannot be unpacked");
+    let newest = cached_roots().pop().expect("a cached Debian root");
+    assert!(
+        unpack(&newest, donor, &["./boot", "./usr/lib/modules"]),
+        "the cached Debian root cannot be unpacked"
+    );
     let modules = donor.join("usr/lib/modules").join(kernel_version(release));
     assert!(modules.is_dir(), "the newest cached Debian root is not the release's: no {}", modules.display());
+}
+
+/// Unpacks the newest cached Debian root that has this file, `./usr/bin/...`, as the package manager left it.
+///
+/// # Panics
+/// When there is none, or it cannot be unpacked.
+pub fn unpack_root(target: &Path, with: &str) {
+    let has = |archive: &PathBuf| {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        unpack(archive, scratch.path(), &[with])
+    };
+    let archive = cached_roots().into_iter().rev().find(has);
+    let archive = archive.unwrap_or_else(|| panic!("no cached Debian root has {with}"));
+    let whole = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*", "."];
+    assert!(unpack(&archive, target, &whole), "{} cannot be unpacked", archive.display());
+}
+
+/// The cached Debian roots, oldest first.
+fn cached_roots() -> Vec<PathBuf> {
+    let paths = fs::read_dir(cache()).expect("the cache").flatten().map(|entry| entry.path());
+    let is_root = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with("root-") && name.contains(".tar")
+        })
+    };
+    let mut roots: Vec<PathBuf> = paths.filter(is_root).collect();
+    roots.sort_by_key(|path| fs::metadata(path).and_then(|about| about.modified()).expect("a root's date"));
+    roots
+}
+
+/// Whether tar could unpack what these arguments name.
+fn unpack(archive: &Path, target: &Path, arguments: &[&str]) -> bool {
+    let mut tar = Command::new("tar");
+    tar.arg("-xf").arg(archive).arg("-C").arg(target).args(arguments).stderr(Stdio::null());
+    tar.status().expect("tar").success()
 }
 
 fn small_root(root: &Path) {

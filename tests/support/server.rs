@@ -9,6 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use tatara_spec::release::Release;
 
+/// For firmware and iPXE, in a network of the test's own.
+pub const HTTP_PORT: u16 = 8080;
+
 /// A running server; it ends with the value.
 pub struct Server {
     child: Child,
@@ -43,15 +46,20 @@ impl Server {
     /// When the server does not start.
     #[must_use]
     pub fn start(release: &Path, kernel_args: &[&str]) -> Self {
-        Self::at("127.0.0.1", "10.0.2.2", release, kernel_args)
+        Self::serve(("127.0.0.1", 0), "10.0.2.2", release, kernel_args)
     }
 
-    /// The same, listening at an address of the host, which machines know by this name or address.
+    /// The same, at an address of the test's own network, which machines know by this name or address. Its HTTP is on [`HTTP_PORT`],
+    /// which the network's DHCP server must know.
     ///
     /// # Panics
     /// When the server does not start.
     #[must_use]
     pub fn at(listen: &str, name: &str, release: &Path, kernel_args: &[&str]) -> Self {
+        Self::serve((listen, HTTP_PORT), name, release, kernel_args)
+    }
+
+    fn serve((listen, http_port): (&str, u16), name: &str, release: &Path, kernel_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let www = dir.path().join("www");
         fs::create_dir_all(www.join("nodes")).expect("the served directory");
@@ -65,8 +73,8 @@ impl Server {
             symlink(release.join(name), www.join(name)).expect("a link");
         }
         let mut command = Command::new(tool());
-        let listen = format!("{listen}:0");
-        command.args(["serve", "--listen", &listen, "--http-listen", &listen, "--name", name]);
+        let (listen, http_listen) = (format!("{listen}:0"), format!("{listen}:{http_port}"));
+        command.args(["serve", "--listen", &listen, "--http-listen", &http_listen, "--name", name]);
         command.arg("--state").arg(dir.path().join("state"));
         for arg in kernel_args {
             command.arg("--kernel-arg").arg(arg);

@@ -1,10 +1,9 @@
 //! `tatara-node bless`: the end of a boot.
 
 use super::console::{announce, seconds_since_boot};
-use super::{Node, grubenv, health, history, print, read_json, systemd, timeline, write_atomically};
+use super::{Node, grubenv, health, print, systemd, timeline};
 use std::process::ExitCode;
-use tatara_spec::layout::run;
-use tatara_spec::record::{StepTime, Timeline};
+use tatara_spec::record::StepTime;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
@@ -22,10 +21,10 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     }
     let env = grubenv::update(node, &boot.disk, |env| env.blessed(boot.slot))?;
     let end_s = seconds_since_boot();
-    let blessed = node.run(BLESSED);
-    if !blessed.exists() {
-        complete_timeline(node, begin_s, end_s)?;
-        write_atomically(&blessed, format!("{end_s:.3}\n").as_bytes())?;
+    if !node.run(BLESSED).exists() {
+        let mut steps = timeline::of_systemd()?;
+        steps.push(StepTime { name: Step::Bless.name().to_owned(), begin_s, end_s: Some(end_s) });
+        timeline::complete(node, steps, end_s)?;
     }
     let line = format!(
         "tatara: step={} state=ok t={end_s:.3} slot={} release={} default={}",
@@ -45,17 +44,4 @@ fn requirements(units: &[systemd::Unit]) -> Result<Vec<systemd::Properties>, Fau
         return Ok(Vec::new());
     }
     systemd::units(&["*"], health::PROPERTIES)
-}
-
-/// Adds systemd's part and the blessing to this boot's timeline, and keeps it on the state partition.
-fn complete_timeline(node: &Node, begin_s: f64, end_s: f64) -> Result<(), Fault> {
-    let path = node.run(run::TIMELINE);
-    let mut timeline = read_json::<Timeline>(&path)?.unwrap_or_default();
-    let mut steps = timeline::of_systemd()?;
-    steps.push(StepTime { name: Step::Bless.name().to_owned(), begin_s, end_s: Some(end_s) });
-    timeline::extend(&mut timeline, steps);
-    let json = serde_json::to_vec_pretty(&timeline)
-        .map_err(|error| Fault::caused(Code::Internal, "write the timeline as JSON", error))?;
-    write_atomically(&path, &json)?;
-    history::keep(&node.history(), &timeline, &json)
 }

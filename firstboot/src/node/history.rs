@@ -14,7 +14,7 @@ const KEPT: usize = 10;
 
 /// Keeps a timeline and drops the oldest ones of its kind.
 pub(super) fn keep(directory: &Path, timeline: &Timeline, json: &[u8]) -> Result<(), Fault> {
-    let kind = if is_install(timeline) { "install" } else { "boot" };
+    let kind = kind(timeline);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     write_atomically(&directory.join(format!("{now:010}-{kind}.json")), json)?;
     let mut files = list(directory, kind)?;
@@ -25,13 +25,22 @@ pub(super) fn keep(directory: &Path, timeline: &Timeline, json: &[u8]) -> Result
     Ok(())
 }
 
+/// Writes this boot's timeline anew in the place of what was kept of it.
+pub(super) fn amend(directory: &Path, timeline: &Timeline, json: &[u8]) -> Result<(), Fault> {
+    match list(directory, kind(timeline))?.pop() {
+        Some(newest) => write_atomically(&newest, json),
+        None => keep(directory, timeline, json),
+    }
+}
+
 /// The newest timeline of an install.
 pub(super) fn newest_install(directory: &Path) -> Result<Option<PathBuf>, Fault> {
     Ok(list(directory, "install")?.pop())
 }
 
-fn is_install(timeline: &Timeline) -> bool {
-    timeline.kernels.iter().flatten().any(|step| step.name == Step::Payload.name())
+fn kind(timeline: &Timeline) -> &'static str {
+    let installed = timeline.kernels.iter().flatten().any(|step| step.name == Step::Payload.name());
+    if installed { "install" } else { "boot" }
 }
 
 /// Oldest first: the seconds have ten digits until the year 2286.
@@ -59,7 +68,7 @@ fn fault(operation: &str, path: &Path, error: std::io::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEPT, keep, list, newest_install};
+    use super::{KEPT, amend, keep, list, newest_install};
     use tatara_spec::record::{StepTime, Timeline};
     use tatara_spec::step::Step;
 
@@ -77,7 +86,10 @@ mod tests {
         assert_eq!(newest_install(directory.path()).unwrap(), None);
         let install = Timeline { kernels: vec![vec![StepTime::begin(Step::Payload, 1.0)]] };
         keep(directory.path(), &install, b"{}").unwrap();
-        assert!(newest_install(directory.path()).unwrap().is_some());
+        let kept = newest_install(directory.path()).unwrap();
+        amend(directory.path(), &install, b"{\"kernels\": []}").unwrap();
+        assert_eq!(newest_install(directory.path()).unwrap(), kept, "one boot, one file");
+        assert_eq!(std::fs::read_to_string(kept.unwrap()).unwrap(), "{\"kernels\": []}");
         assert_eq!(list(directory.path(), "boot").unwrap().len(), KEPT);
     }
 }

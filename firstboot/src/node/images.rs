@@ -1,9 +1,9 @@
 //! `tatara-node images`: container images of the config, imported before the node joins.
 
-use super::console::{Mark, step};
+use super::console::{Mark, seconds_since_boot, step};
 use super::join::Progress;
 use super::system::{self, System};
-use super::{Node, read_json, web, write_atomically};
+use super::{Node, read_json, timeline, web, write_atomically};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -15,6 +15,7 @@ use tatara_firstboot::render::kubernetes::node_name;
 use tatara_http::fetch::{self, Authenticity};
 use tatara_spec::config::ImageArchive;
 use tatara_spec::layout::state;
+use tatara_spec::record::StepTime;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
 use url::Url;
@@ -37,14 +38,7 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
         Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
     };
     if node.state(state::JOINED).exists() {
-        step(node, Step::Images, Mark::Begin);
-        match import() {
-            Ok(((), detail)) => step(node, Step::Images, Mark::Ok(&detail)),
-            Err(fault) => {
-                step(node, Step::Images, Mark::Fail(&fault));
-                return Err(fault);
-            }
-        }
+        once(node, import)?;
         return Ok(ExitCode::SUCCESS);
     }
     // The join waits for this, so `status` shows it as the join's.
@@ -54,6 +48,21 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
         progress.failed(&fault)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A pass of a node that is a member already.
+fn once(node: &Node, import: impl FnOnce() -> Result<((), String), Fault>) -> Result<(), Fault> {
+    let begin_s = seconds_since_boot();
+    step(node, Step::Images, Mark::Begin);
+    match import() {
+        Ok(((), detail)) => step(node, Step::Images, Mark::Ok(&detail)),
+        Err(fault) => {
+            step(node, Step::Images, Mark::Fail(&fault));
+            return Err(fault);
+        }
+    }
+    let end_s = Some(seconds_since_boot());
+    timeline::record(node, StepTime { name: Step::Images.name().to_owned(), begin_s, end_s })
 }
 
 struct Importer<'a> {

@@ -1,7 +1,7 @@
 //! `tatara-node timeline`: where the time of a boot went.
 
 use super::systemd::{Properties, loaded, manager, seconds, units};
-use super::{Format, Node, bless, history, print, print_json, read_json, svg, table, write_atomically};
+use super::{Format, Node, bless, history, lock, print, print_json, read_json, svg, table, write_atomically};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tatara_spec::layout::run;
@@ -72,8 +72,40 @@ fn install(node: &Node) -> Result<Timeline, Fault> {
     read_json(&path)?.ok_or_else(missing)
 }
 
+/// Puts a step of the node's own on record, in the place of an earlier attempt at it: what is tried for days is one line.
+pub(super) fn record(node: &Node, step: StepTime) -> Result<(), Fault> {
+    let _lock = lock::acquire(node)?;
+    let path = node.run(run::TIMELINE);
+    let mut timeline = read_json::<Timeline>(&path)?.unwrap_or_default();
+    if let Some(kernel) = timeline.kernels.last_mut() {
+        kernel.retain(|earlier| earlier.name != step.name);
+    }
+    extend(&mut timeline, vec![step]);
+    let json = json(&timeline)?;
+    write_atomically(&path, &json)?;
+    // What comes after the blessing is missing in what was kept then.
+    if node.run(bless::BLESSED).exists() { history::amend(&node.history(), &timeline, &json) } else { Ok(()) }
+}
+
+/// Ends this boot's record with these steps, keeps it on the state partition, and notes when that was.
+pub(super) fn complete(node: &Node, steps: Vec<StepTime>, end_s: f64) -> Result<(), Fault> {
+    let _lock = lock::acquire(node)?;
+    let path = node.run(run::TIMELINE);
+    let mut timeline = read_json::<Timeline>(&path)?.unwrap_or_default();
+    extend(&mut timeline, steps);
+    let json = json(&timeline)?;
+    write_atomically(&path, &json)?;
+    history::keep(&node.history(), &timeline, &json)?;
+    write_atomically(&node.run(bless::BLESSED), format!("{end_s:.3}\n").as_bytes())
+}
+
+fn json(timeline: &Timeline) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec_pretty(timeline)
+        .map_err(|error| Fault::caused(Code::Internal, "write the timeline as JSON", error))
+}
+
 /// Adds steps to the kernel that runs, which is the last one.
-pub(super) fn extend(timeline: &mut Timeline, steps: Vec<StepTime>) {
+fn extend(timeline: &mut Timeline, steps: Vec<StepTime>) {
     match timeline.kernels.last_mut() {
         Some(kernel) => kernel.extend(steps),
         None => timeline.kernels.push(steps),

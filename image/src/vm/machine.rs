@@ -93,6 +93,9 @@ pub enum Boot {
         /// The iPXE script in it.
         script: String,
     },
+    /// The first network card, by what the firmware has for it; what is loaded is said by the DHCP server on the card's tap.
+    /// OVMF has PXE of its own; for SeaBIOS it is the card's option ROM, iPXE.
+    Network,
     /// A USB stick.
     Usb {
         /// Its image, raw; what is written to it is thrown away.
@@ -266,7 +269,7 @@ impl Machine {
                 args.add("-device", "qemu-xhci,id=usb");
                 args.add("-device", "usb-storage,bus=usb.0,drive=stick,removable=on,bootindex=0");
             }
-            Boot::Pxe { .. } | Boot::PxeTftp { .. } | Boot::Disk => {}
+            Boot::Pxe { .. } | Boot::PxeTftp { .. } | Boot::Network | Boot::Disk => {}
         }
     }
 
@@ -275,19 +278,11 @@ impl Machine {
             Some(tap) => format!("tap,id=net{i},ifname={},script=no,downscript=no", tap.replace(',', ",,")),
             None => format!("user,id=net{i}"),
         };
-        let boot = match &self.boot {
-            Boot::Pxe { script } if i == 0 => Some((script, None)),
-            Boot::PxeTftp { directory, script } if i == 0 => Some((script, Some(directory))),
-            _ => None,
-        };
-        // Without an option ROM a card takes no part in the firmware's boot.
-        let mut rom = ",romfile=".to_owned();
-        if let Some((script, directory)) = boot {
+        if let (0, Boot::Pxe { script } | Boot::PxeTftp { script, .. }) = (i, &self.boot) {
             netdev.push_str(&format!(",bootfile={}", script.replace(',', ",,")));
-            if let Some(directory) = directory {
-                netdev.push_str(&format!(",tftp={}", escaped(directory)));
-            }
-            rom = format!(",romfile={},bootindex=0", escaped(&firmware::ipxe_rom(nic.model).path()?));
+        }
+        if let (0, Boot::PxeTftp { directory, .. }) = (i, &self.boot) {
+            netdev.push_str(&format!(",tftp={}", escaped(directory)));
         }
         for Forward { host, guest } in &nic.forwards {
             netdev.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
@@ -298,8 +293,20 @@ impl Machine {
             NicModel::Virtio => "virtio-net-pci,disable-legacy=on",
             NicModel::E1000e => "e1000e",
         };
+        let rom = if i == 0 { self.boot_rom(nic.model)? } else { NO_ROM.to_owned() };
         args.add("-device", format!("{model},id=nic{i},netdev=net{i},mac={}{rom}", nic.mac));
         Ok(())
+    }
+
+    /// How the first card takes part in the firmware's boot.
+    fn boot_rom(&self, model: NicModel) -> Result<String> {
+        match (&self.boot, self.firmware) {
+            (Boot::Network, Firmware::Uefi) => Ok(format!("{NO_ROM},bootindex=0")),
+            (Boot::Network | Boot::Pxe { .. } | Boot::PxeTftp { .. }, _) => {
+                Ok(format!(",romfile={},bootindex=0", escaped(&firmware::ipxe_rom(model).path()?)))
+            }
+            (Boot::Direct { .. } | Boot::Usb { .. } | Boot::Disk, _) => Ok(NO_ROM.to_owned()),
+        }
     }
 
     fn add_serial(&self, args: &mut Args) {
@@ -331,6 +338,9 @@ impl Machine {
         }
     }
 }
+
+/// QEMU would give the card an option ROM.
+const NO_ROM: &str = ",romfile=";
 
 /// QEMU numbers CPUs thread by thread, core by core, socket by socket.
 fn add_shape(args: &mut Args, CpuShape { nodes, cores, threads }: CpuShape, memory_mib: u32) {

@@ -2,7 +2,10 @@
 
 use super::{Cluster, image};
 use crate::config::NodeYaml;
+use crate::guest::{Firmware, Setup, Start};
 use crate::lan::{self, Dnsmasq};
+use crate::ntp;
+use crate::server::{HTTP_PORT, Server};
 use crate::ssh::Key;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -22,14 +25,49 @@ pub const NAME: &str = "node-1";
 /// The tap that the machine is on.
 pub const TAP: &str = "tap0";
 
-/// The network of the test, and who gives the machine its address.
+/// What gives the machine its address, its boot loader and the time; it ends with the value.
+pub struct Network(#[expect(dead_code, reason = "dropping it ends it")] Dnsmasq);
+
+/// The network of the test, as docs/pxe.md tells an operator to make one.
+///
+/// # Panics
+/// When the namespace refuses it, or the guide has no configuration of dnsmasq any more.
 #[must_use]
-pub fn network() -> Dnsmasq {
+pub fn network() -> Network {
     lan::tap(TAP, &format!("{HOST}/24"));
-    let range = format!("--dhcp-range={ADDRESS},{ADDRESS},255.255.255.0,1h");
-    // PID 1 and the installed system name themselves differently to a DHCP server; the address is the machine's.
-    let one_machine = "--dhcp-ignore-clid";
-    Dnsmasq::start(&["--port=0", "--interface=tap0", "--bind-interfaces", one_machine, &range])
+    ntp::of_the_host(HOST);
+    // No DNS. PID 1 and the installed system name themselves differently to a DHCP server; the address is the machine's.
+    let own = ["--port=0", "--bind-interfaces", "--dhcp-ignore-clid"].map(str::to_owned);
+    let arguments: Vec<String> = own.into_iter().chain(documented()).collect();
+    Network(Dnsmasq::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// The guide's configuration of dnsmasq, line by line, with the names and addresses of this network.
+fn documented() -> Vec<String> {
+    let (tap, http) = (format!("interface={TAP}"), format!("{HOST}:{HTTP_PORT}"));
+    let (range, host) = (format!("{ADDRESS},{ADDRESS}"), HOST.to_owned());
+    let here = [
+        ("interface=eth1", tap),
+        ("192.0.2.100,192.0.2.200", range),
+        ("192.0.2.1:8080", http),
+        ("192.0.2.1", host),
+        // Where Debian's package has the loaders.
+        ("/srv/tftp", "/usr/lib/ipxe".to_owned()),
+    ];
+    let guide = include_str!("../../../docs/pxe.md");
+    let (_, rest) = guide.split_once("# /etc/dnsmasq.d/tatara.conf\n").expect("dnsmasq's configuration");
+    let lines = rest.lines().map_while(|line| line.strip_prefix("    "));
+    lines
+        .map(|line| here.iter().fold(format!("--{line}"), |line, (there, here)| line.replace(there, here)))
+        .collect()
+}
+
+/// A machine on the tap, with room for pods.
+#[must_use]
+pub fn machine(firmware: Firmware, start: Start) -> Setup {
+    let mut setup = Setup::new(firmware, start).memory_mib(2048);
+    setup.taps = vec![TAP.to_owned()];
+    setup
 }
 
 /// The node's config: one CPU for the system, the other isolated.
@@ -107,6 +145,47 @@ pub fn network_plugin() -> Value {
     })
 }
 
+/// A cluster, and a machine that is to become its node: everything but power.
+pub struct Stage {
+    /// The control plane.
+    pub cluster: Cluster,
+    /// Serves release, images and the machine's config.
+    pub server: Server,
+    /// Of `alice`.
+    pub key: Key,
+    /// The machine.
+    pub setup: Setup,
+    /// Its config.
+    pub config: NodeYaml,
+    /// By which it may join; it lives longer than the machine takes.
+    pub token: String,
+    _network: Network,
+}
+
+impl Stage {
+    /// Makes all of it for a machine of [`machine`].
+    ///
+    /// # Panics
+    /// When a part does not start.
+    #[must_use]
+    pub fn new(release: &Path, setup: Setup, key: Key) -> Self {
+        let network = network();
+        let cluster = Cluster::start(HOST);
+        cluster.apply(&network_plugin());
+        let server = Server::at(HOST, HOST, release, &["console=ttyS0"]);
+        let token = cluster.token("2h");
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
+        server.publish(&setup.mac(), &config.text());
+        Self { cluster, server, key, setup, config, token, _network: network }
+    }
+
+    /// The node that the machine becomes.
+    #[must_use]
+    pub fn node(&self) -> Node<'_> {
+        Node { cluster: &self.cluster, key: &self.key }
+    }
+}
+
 /// A machine that is, or becomes, a node of the cluster.
 pub struct Node<'a> {
     /// Which cluster it is a node of.
@@ -134,6 +213,19 @@ impl Node<'_> {
         self.cluster.until(&format!("`{needle}` in the log of {pod}"), POD, |cluster| {
             cluster.kubectl(&["logs", pod]).ok().filter(|log| log.contains(needle))
         })
+    }
+
+    /// Seconds from its kernel's start until it has reached multi-user.target, as systemd has them: its line on the console may have one
+    /// of the kernel's in its middle.
+    ///
+    /// # Panics
+    /// As [`Self::ssh`].
+    #[must_use]
+    pub fn multi_user_s(&self) -> f64 {
+        const ASK: &str = "sudo systemctl start multi-user.target && \
+                           systemctl show --property=ActiveEnterTimestampMonotonic --value multi-user.target";
+        let microseconds: f64 = self.ssh(ASK).trim().parse().expect("microseconds");
+        microseconds / 1e6
     }
 
     /// What a command prints there.

@@ -2,11 +2,11 @@
 
 use super::outcome;
 use crate::node::console::{self, Mark};
-use crate::node::{Node, write_atomically};
+use crate::node::{Node, timeline, write_atomically};
 use std::time::Duration;
 use tatara_http::backoff::Backoff;
 use tatara_spec::layout::run;
-use tatara_spec::record::{JoinRecord, JoinState};
+use tatara_spec::record::{JoinRecord, JoinState, StepTime};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
 
@@ -18,8 +18,12 @@ pub(in crate::node) struct Progress<'a> {
     record: JoinRecord,
     backoff: Backoff,
     rest: Rest<'a>,
+    /// Seconds since the kernel's start at which the step that is tried began.
+    begin_s: f64,
     /// The step of the last failure.
     failed: Option<Step>,
+    /// When that step was first tried.
+    held_since_s: f64,
     /// Another machine's Node was Ready under this name.
     blocked: bool,
 }
@@ -35,7 +39,16 @@ impl<'a> Progress<'a> {
             code: None,
             attempts: 0,
         };
-        Self { node, record, backoff: Backoff::default(), rest, failed: None, blocked: false }
+        Self {
+            node,
+            record,
+            backoff: Backoff::default(),
+            rest,
+            begin_s: 0.0,
+            failed: None,
+            held_since_s: 0.0,
+            blocked: false,
+        }
     }
 
     /// Runs one step. The reason of the last failure stays on record until its step has succeeded.
@@ -47,7 +60,11 @@ impl<'a> Progress<'a> {
         self.begin(step)?;
         let (value, detail) = act()?;
         console::step(self.node, step, Mark::Ok(&detail));
-        if self.failed == Some(step) {
+        // A step that was held up took as long as that.
+        let held = self.failed == Some(step);
+        let begin_s = if held { self.held_since_s } else { self.begin_s };
+        self.on_record(step, begin_s, Some(console::seconds_since_boot()))?;
+        if held {
             self.failed = None;
             self.backoff.reset();
             self.record.reason = None;
@@ -59,6 +76,7 @@ impl<'a> Progress<'a> {
     }
 
     pub(super) fn begin(&mut self, step: Step) -> Result<(), Fault> {
+        self.begin_s = console::seconds_since_boot();
         console::step(self.node, step, Mark::Begin);
         self.record.step = step;
         self.write()
@@ -70,6 +88,7 @@ impl<'a> Progress<'a> {
         if self.failed != Some(self.record.step) {
             self.backoff.reset();
             self.record.attempts = 0;
+            self.held_since_s = self.begin_s;
         }
         self.failed = Some(self.record.step);
         self.record.attempts += 1;
@@ -85,6 +104,8 @@ impl<'a> Progress<'a> {
     pub(super) fn joined(&mut self, but: Option<&Fault>) -> Result<(), Fault> {
         let detail = format!("name={}", self.record.node_name);
         console::step(self.node, Step::Joined, but.map_or(Mark::Ok(&detail), Mark::Fail));
+        let end_s = but.is_none().then(console::seconds_since_boot);
+        self.on_record(Step::Joined, self.begin_s, end_s)?;
         self.record.state = JoinState::Joined;
         self.record.code = but.map(|fault| fault.code.name().to_owned());
         self.record.reason = but.map(|fault| redact::urls(&fault.chain()));
@@ -103,6 +124,10 @@ impl<'a> Progress<'a> {
             Ok(_) => self.blocked = false,
             Err(_) => {}
         }
+    }
+
+    fn on_record(&self, step: Step, begin_s: f64, end_s: Option<f64>) -> Result<(), Fault> {
+        timeline::record(self.node, StepTime { name: step.name().to_owned(), begin_s, end_s })
     }
 
     fn write(&self) -> Result<(), Fault> {

@@ -5,7 +5,7 @@ use super::run_with;
 use crate::node::read_json;
 use std::cell::Cell;
 use std::fs;
-use tatara_spec::record::{JoinRecord, JoinStamp, JoinState};
+use tatara_spec::record::{JoinRecord, JoinStamp, JoinState, Timeline};
 
 /// Joins; between attempts `change` may mend something, and is told how many attempts there were.
 fn join(fake: &Fake, change: impl Fn(u32)) {
@@ -34,11 +34,26 @@ fn assert_joined(fake: &Fake) {
     assert_eq!(fake.holding(TOKEN), [""; 0].map(std::path::PathBuf::from), "the token is nowhere");
 }
 
+/// The names of the steps on this boot's timeline.
+fn steps(fake: &Fake) -> Vec<String> {
+    let timeline: Timeline = read_json(&fake.path("run/tatara/timeline.json")).unwrap().unwrap();
+    let steps = timeline.kernels.into_iter().flatten();
+    steps
+        .inspect(|step| assert!(step.end_s.unwrap() >= step.begin_s, "{step:?}"))
+        .map(|step| step.name)
+        .collect()
+}
+
+/// Of a node that joins at its first attempt, and of one that is held up on the way.
+const STEPS: [&str; 8] =
+    ["join-accept", "join-api", "join-token", "join-reset", "join-name", "join", "kubelet", "joined"];
+
 #[test]
 fn a_blank_node_joins_and_forgets_the_token() {
     let fake = Fake::new();
     join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
     assert_joined(&fake);
+    assert_eq!(steps(&fake), STEPS);
     assert_eq!(fake.calls(), "join");
     assert_eq!(fs::read_to_string(fake.path("config.mode")).unwrap().trim(), "600");
     let memory = fake.path("run/tatara/bootstrap-kubelet.conf");
@@ -80,6 +95,7 @@ fn an_api_server_that_is_away_is_waited_for() {
     });
     assert_joined(&fake);
     assert_eq!(record(&fake).reason, None);
+    assert_eq!(steps(&fake), STEPS, "however often a step is tried, it is one line");
 }
 
 #[test]

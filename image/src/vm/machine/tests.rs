@@ -87,6 +87,18 @@ fn only_the_first_card_boots_from_the_network() {
 }
 
 #[test]
+fn a_taps_network_says_what_is_loaded() {
+    let mut machine = Machine::new(Firmware::Uefi, Boot::Network);
+    machine.nics = vec![Nic { tap: Some("tap0".to_owned()), forwards: Vec::new(), ..nic(true) }];
+    let text = lines(&machine);
+    assert!(text.contains("-netdev tap,id=net0,ifname=tap0,script=no,downscript=no\n"), "{text}");
+    assert!(text.contains(",romfile=,bootindex=0\n"), "OVMF's own PXE: {text}");
+    machine.firmware = Firmware::Bios;
+    let text = lines(&machine);
+    assert!(text.contains(",romfile=/usr/lib/ipxe/qemu/efi-virtio.rom,bootindex=0\n"), "{text}");
+}
+
+#[test]
 fn a_stick_boots_before_the_disks_and_is_not_written() {
     let mut machine = Machine::new(Firmware::Bios, Boot::Usb { image: PathBuf::from("/r/usb.img") });
     machine.disks = vec![disk(Bus::Ahci, 512)];
