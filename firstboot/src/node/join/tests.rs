@@ -73,13 +73,14 @@ fn an_api_server_that_is_away_is_waited_for() {
             (JoinState::Waiting, attempt, "E-JOIN-API")
         );
         assert!(record.reason.unwrap().contains("answered 503"));
+        assert!(record.hint.unwrap().contains("DNS"));
         assert_eq!(fake.calls(), "");
         if attempt == 3 {
             fake.answer(|answers| answers.status = 200);
         }
     });
     assert_joined(&fake);
-    assert_eq!(record(&fake).reason, None);
+    assert_eq!((record(&fake).reason, record(&fake).hint), (None, None));
 }
 
 #[test]
