@@ -25,11 +25,22 @@ pub const TAP: &str = "tap0";
 /// The network of the test, and who gives the machine its address.
 #[must_use]
 pub fn network() -> Dnsmasq {
+    network_with(&["--port=0"])
+}
+
+/// The same with a name server, which knows the names of a file in the form of hosts(5).
+#[must_use]
+pub fn network_with_names(hosts: &Path) -> Dnsmasq {
+    // Names of the test's own domain are asked of nobody else.
+    network_with(&["--local=/cluster.test/", &format!("--addn-hosts={}", hosts.display())])
+}
+
+fn network_with(names: &[&str]) -> Dnsmasq {
     lan::tap(TAP, &format!("{HOST}/24"));
     let range = format!("--dhcp-range={ADDRESS},{ADDRESS},255.255.255.0,1h");
     // PID 1 and the installed system name themselves differently to a DHCP server; the address is the machine's.
-    let one_machine = "--dhcp-ignore-clid";
-    Dnsmasq::start(&["--port=0", "--interface=tap0", "--bind-interfaces", one_machine, &range])
+    let others = ["--interface=tap0", "--bind-interfaces", "--dhcp-ignore-clid", &range];
+    Dnsmasq::start(&[names, &others].concat())
 }
 
 /// The node's config: one CPU for the system, the other isolated.
@@ -40,6 +51,13 @@ pub fn config(
     images: &[(&str, String)],
     key: &Key,
 ) -> NodeYaml {
+    let join = format!("token: {token}, caCertHashes: ['{ca_hash}']");
+    config_joining(&cluster.endpoint(), &join, images, key)
+}
+
+/// The same for any endpoint and way to join, which is the inside of `kubernetes.join` in YAML's flow form.
+#[must_use]
+pub fn config_joining(endpoint: &str, join: &str, images: &[(&str, String)], key: &Key) -> NodeYaml {
     let images: String = images
         .iter()
         .map(|(file, sha256)| format!("\n    - {{url: ../images/{file}, sha256: {sha256}}}"))
@@ -48,9 +66,8 @@ pub fn config(
         .with(&format!("users:\n  - {{name: alice, keys: ['{}'], sudo: true}}\n", key.public()))
         .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced}\n")
         .with(&format!(
-            "kubernetes:\n  endpoint: {}\n  join: {{token: {token}, caCertHashes: ['{ca_hash}']}}\n  labels: {{example.com/rack: r1}}\n  \
+            "kubernetes:\n  endpoint: {endpoint}\n  join: {{{join}}}\n  labels: {{example.com/rack: r1}}\n  \
              pauseImage: {}\n  images:{images}\n",
-            cluster.endpoint(),
             image::PAUSE,
         ))
 }
@@ -145,5 +162,17 @@ impl Node<'_> {
         let login = self.key.login_at("alice", ADDRESS, 22, command);
         assert!(login.ok, "`{command}`: {}{}", login.out, login.err);
         login.out
+    }
+
+    /// What `tatara-node status` says of the join.
+    ///
+    /// # Panics
+    /// As [`Self::ssh`], or when it says nothing of it.
+    #[must_use]
+    pub fn join_status(&self) -> Value {
+        // Its exit status says that the node is degraded.
+        let text = self.ssh("sudo tatara-node status --json || true");
+        let status: Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why} in {text}"));
+        status["join"].clone()
     }
 }

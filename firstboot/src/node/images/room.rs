@@ -12,13 +12,13 @@ struct Bytes(u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{} MiB", self.0 >> 20, (self.0 % (1 << 20)) * 10 >> 20)
+        write!(f, "{}.{} MiB", self.0 >> 20, ((self.0 % (1 << 20)) * 10) >> 20)
     }
 }
 
 /// Bytes that root may still write; `None` where the file system does not say.
 fn free(node: &Node) -> Option<u64> {
-    rustix::fs::statvfs(&node.root.join("var")).ok().map(|stat| stat.f_bfree * stat.f_frsize)
+    rustix::fs::statvfs(node.root.join("var")).ok().map(|stat| stat.f_bfree * stat.f_frsize)
 }
 
 /// Refuses an archive that there is no room for. Its content is unpacked beside it, so that more is needed in the end; how much more is
