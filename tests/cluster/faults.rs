@@ -164,7 +164,7 @@ impl World {
         self.cluster.say(&["delete", "node", NAME]);
         self.cluster.controller_manager(true);
         let line = self.says(&guest, "join", Code::Kubelet, "waiting");
-        assert!(line.contains("the kubelet says: ") && line.contains("MaxPods"), "{line}");
+        assert!(line.contains("the kubelet says: ") && line.contains("maxPods"), "{line}");
         self.cluster.set_kubelet_configuration(&right);
         guest.expect(JOINED, BOOT);
         let node = self.node();

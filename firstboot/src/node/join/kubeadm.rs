@@ -69,7 +69,9 @@ fn of_kubelet(system: &System, finished: &Finished) -> Fault {
     let fault = explain(finished);
     let waited = fault.code == Code::Join && finished.said.contains("error execution phase kubelet-start");
     if fault.code == Code::Kubelet || (waited && !health::is_healthy(system)) {
-        return health::in_its_words(system, Fault { code: Code::Kubelet, ..fault });
+        // Of kubeadm's last words, which the journal has, all are advice.
+        let message = format!("kubeadm join ended with {}: the kubelet is not healthy", finished.status);
+        return health::in_its_words(system, Fault::new(Code::Kubelet, message));
     }
     fault
 }
