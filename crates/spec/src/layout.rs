@@ -143,7 +143,7 @@ pub mod state {
     pub const JOINING: &str = "lib/tatara/kubernetes/joining";
     /// Digests of the image archives that were imported, one empty file each.
     pub const IMAGES_DIR: &str = "lib/tatara/kubernetes/images";
-    /// Images that containerd had before the import that runs; still there, the import was cut off. JSON.
+    /// What containerd had before the import that runs; still there, the import was cut off. JSON.
     pub const IMPORTING: &str = "lib/tatara/kubernetes/importing";
     /// The policies that the kubelet's state files were written under, JSON.
     pub const KUBELET_POLICIES: &str = "lib/tatara/kubernetes/kubelet-policies.json";

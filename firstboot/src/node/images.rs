@@ -10,7 +10,7 @@ use super::console::{Mark, announce, step};
 use super::join::Progress;
 use super::system::System;
 use super::{Node, read_json, web, write_atomically};
-use containerd::{Containerd, Image};
+use containerd::{Containerd, Image, Kept};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -101,12 +101,8 @@ impl Importer<'_> {
             return Ok(());
         }
         // A list that cannot be read is of nothing: every image comes again by its archive, or from its registry.
-        let before = read_json::<BTreeSet<Image>>(&importing).ok().flatten().unwrap_or_default();
-        let now = self.containerd.images()?;
-        let half: Vec<&Image> = now.difference(&before).collect();
-        if !half.is_empty() {
-            self.containerd.remove(&half)?;
-        }
+        let before = read_json::<Kept>(&importing).ok().flatten().unwrap_or_default();
+        self.containerd.back_to(&before)?;
         self.end_import()
     }
 
@@ -184,8 +180,7 @@ impl Importer<'_> {
 
     fn import(&self, archive: &ImageArchive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
         let shown = redact::url(&archive.url);
-        let before = self.containerd.images()?;
-        write_json(&self.importing(), &before)?;
+        write_json(&self.importing(), &self.containerd.kept()?)?;
         announce(self.node, &format!("tatara: images: {shown} is verified; importing it"));
         let names = self.containerd.import(&format!("import the image archive {shown}"), path)?;
         announce(self.node, &format!("tatara: images: {shown} is imported: {}", names.join(", ")));

@@ -46,14 +46,15 @@ fn fake() -> Fake {
     for (name, text) in [
         ("proc/cmdline", "quiet"),
         ("var/lib/tatara/config.url", base.as_str()),
+        ("leases", "2024\n"),
         ("names", "REF TYPE DIGEST SIZE\nold/x:1 t sha256:1 9\nreg/a:10 t sha256:2 9\n"),
     ] {
         fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
         fs::write(path.join(name), text).unwrap();
     }
     let script = format!(
-        "#!/bin/sh\ncd {}\nshift 3\necho \"$@\" >> calls\ncase $1 in\nlist) cat names;;\n\
-         remove) shift 2; for name; do grep -v \"^$name \" names > kept; mv kept names; done;;\n\
+        "#!/bin/sh\ncd {}\nshift 2\necho \"$@\" >> calls\ntest $1 = images || names=leases; names=${{names-names}}\nshift\ncase $1 in\nlist) cat $names;;\n\
+         remove) grep -v \"^$3\\( \\|$\\)\" $names > left; mv left $names;;\n\
          import) echo reg/a:100 t sha256:3 9 >> names; echo sha256:4 t sha256:3 9 >> names\n\
          if test -e full; then echo 'ctr: no space left on device' >&2; exit 1; fi\n\
          echo 'unpacking reg/a:100 (sha256:1)...done';;\nesac\n",
@@ -95,7 +96,11 @@ impl Fake {
 fn an_archive_is_imported_pinned_and_not_fetched_again() {
     let fake = fake();
     assert_eq!(fake.import().unwrap(), 1);
-    assert!(fake.calls().contains("label reg/a:100 io.cri-containerd.pinned=pinned"), "{}", fake.calls());
+    assert!(
+        fake.calls().contains("images label reg/a:100 io.cri-containerd.pinned=pinned"),
+        "{}",
+        fake.calls()
+    );
     assert!(!fake.calls().contains("label reg/a:10 "), "{}", fake.calls());
     assert_eq!(fake.kept(), [fake.archive.sha256.as_str()], "nothing but the marker is left");
     assert_eq!(fake.import().unwrap(), 0);
@@ -142,17 +147,22 @@ fn a_full_disk_is_told_in_containerds_words_and_overcome() {
 #[test]
 fn what_an_import_that_was_cut_off_has_left_is_removed_first() {
     let fake = fake();
-    let before =
-        r#"[{"name": "old/x:1", "digest": "sha256:1"}, {"name": "reg/a:100", "digest": "sha256:2"}]"#;
+    let before = r#"{"images": [{"name": "old/x:1", "digest": "sha256:1"}, {"name": "reg/a:100", "digest": "sha256:2"}],
+        "leases": ["2024"]}"#;
+    fs::write(fake.root.path().join("leases"), "2024\n2025\n").unwrap();
     fs::create_dir_all(fake.root.path().join("var/lib/tatara/kubernetes")).unwrap();
     fs::write(fake.root.path().join("var/lib/tatara/kubernetes/importing"), before).unwrap();
     let half = "old/x:1 t sha256:1 9\nreg/a:100 t sha256:3 9\nsha256:4 t sha256:3 9\n";
     fs::write(fake.root.path().join("names"), half).unwrap();
     assert_eq!(fake.import().unwrap(), 1);
     let calls = fake.calls();
-    let (removed, import) = (calls.find("remove --sync reg/a:100 sha256:4\n"), calls.find("import "));
-    assert!(removed.is_some() && removed < import, "{calls}");
+    let removed: Vec<&str> = calls.lines().filter(|call| call.contains("remove")).collect();
+    assert_eq!(
+        removed,
+        ["leases remove --sync 2025", "images remove --sync reg/a:100", "images remove --sync sha256:4"]
+    );
+    assert!(calls.find("sha256:4") < calls.find("import "), "{calls}");
     assert!(!fake.root.path().join("var/lib/tatara/kubernetes/importing").exists());
     assert_eq!(fake.import().unwrap(), 0);
-    assert_eq!(fake.calls().matches("remove").count(), 1, "once");
+    assert_eq!(fake.calls().matches("remove").count(), 3, "once");
 }
