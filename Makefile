@@ -39,15 +39,16 @@ lint: setup $(DENY)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/deny $(DENY)
 
-# Unit and property tests first; then the boots: four small machines at a time, two of real Debian, and one where CPUs are measured
-# or a control plane runs beside it.
+# Unit and property tests first; then the boots: four small machines at a time, two of real Debian, of which those that join a cluster
+# wait most of the time, and one where CPUs are measured.
 test: lint appliance tool
 	cargo test --locked --workspace --exclude tatara-tests
 	cargo test --locked -p tatara-tests --test rules
 	@echo "TATARA_SEED=$(TATARA_SEED) repeats this choice of power cuts"
 	cargo test --locked -p tatara-tests --test faults --test install -- --test-threads=4
 	cargo test --locked -p tatara-tests --test boot -- --test-threads=2
-	cargo test --locked -p tatara-tests --test tuning --test cluster -- --test-threads=1
+	cargo test --locked -p tatara-tests --test cluster -- --test-threads=2
+	cargo test --locked -p tatara-tests --test tuning -- --test-threads=1
 
 # Every row of the fault matrix, and the table of them.
 faults: appliance tool

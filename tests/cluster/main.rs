@@ -13,7 +13,9 @@ use support::release;
 use support::server::Server;
 use support::ssh::Key;
 
+mod cuts;
 mod faults;
+mod rejoin;
 
 const INSTALL: Duration = BOOT;
 const JOINED: &str = "step=joined state=ok";
@@ -126,5 +128,6 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"], "the Node is another one");
         assert!(guest.never("step=join state=begin"), "it joined again:\n{}", guest.tail());
         node.logs("shared", "hello from a pod\n");
+        rejoin::reinstalled(&node, guest, &setup, &server, config);
     });
 }

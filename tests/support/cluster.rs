@@ -20,8 +20,14 @@ const SOON: Duration = Duration::from_secs(120);
 /// Pods' addresses, of which each node gets a part.
 pub const PODS: &str = "10.244.0.0/16";
 
+/// A name that the API server's certificate has, for tests that are a name server, too.
+pub const API_NAME: &str = "api.cluster.test";
+
 /// The name that kubeadm needs a Node of while it writes the cluster's settings. It is gone afterwards.
 const FIRST: &str = "control-plane";
+
+/// Where kubeadm keeps what every kubelet is given.
+const KUBELET_CONFIG: &str = "configmap/kubelet-config-1.20";
 
 /// The token that it makes first: its id and its secret.
 const FIRST_TOKEN: (&str, &str) = ("first0", "0123456789abcdef");
@@ -133,6 +139,58 @@ impl Cluster {
         self.plane.api_server(runs);
     }
 
+    /// Takes away who notices that nodes are gone, and approves new ones, or brings it back.
+    pub fn controller_manager(&mut self, runs: bool) {
+        self.plane.controller_manager(runs);
+    }
+
+    /// Makes a Node of another machine, Ready as long as there is no controller manager to miss that machine.
+    ///
+    /// # Panics
+    /// When the API server refuses it.
+    pub fn ready_node(&self, name: &str, machine_id: &str) {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        self.apply(&node);
+        let info = [
+            "architecture",
+            "bootID",
+            "containerRuntimeVersion",
+            "kernelVersion",
+            "kubeProxyVersion",
+            "kubeletVersion",
+            "operatingSystem",
+            "osImage",
+            "systemUUID",
+        ];
+        let mut info: Value = info.iter().map(|key| ((*key).to_owned(), json!(""))).collect();
+        info["machineID"] = json!(machine_id);
+        let ready = json!({"type": "Ready", "status": "True"});
+        let mut whole = node;
+        whole["status"] = json!({"conditions": [ready], "nodeInfo": info});
+        self.give(&["replace", "--raw", &format!("/api/v1/nodes/{name}/status"), "--filename=-"], &whole);
+    }
+
+    /// Adds lines to the cluster's KubeletConfiguration; gives its text before.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn add_to_kubelet_configuration(&self, lines: &str) -> String {
+        let get = ["get", "--namespace=kube-system", KUBELET_CONFIG, "--output=json"];
+        let before = self.json(&get).and_then(|map| map["data"]["kubelet"].as_str().map(str::to_owned));
+        let before = before.expect("the cluster's KubeletConfiguration");
+        self.set_kubelet_configuration(&format!("{before}{lines}"));
+        before
+    }
+
+    /// Replaces the cluster's KubeletConfiguration.
+    ///
+    /// # Panics
+    /// When the API server refuses it.
+    pub fn set_kubelet_configuration(&self, text: &str) {
+        let patch = json!({"data": {"kubelet": text}}).to_string();
+        self.say(&["patch", "--namespace=kube-system", KUBELET_CONFIG, "--patch", &patch]);
+    }
+
     /// Runs kubectl as the cluster's administrator.
     ///
     /// # Errors
@@ -160,7 +218,11 @@ impl Cluster {
     /// # Panics
     /// When the API server refuses it.
     pub fn apply(&self, object: &Value) {
-        let mut command = self.kubectl_command(&["apply", "--filename=-"]);
+        self.give(&["apply", "--filename=-"], object);
+    }
+
+    fn give(&self, arguments: &[&str], object: &Value) {
+        let mut command = self.kubectl_command(arguments);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("kubectl");
         let mut input = child.stdin.take().expect("its input");
         input.write_all(object.to_string().as_bytes()).expect("its input");
@@ -258,6 +320,7 @@ fn kubeadm_config(dir: &Path, address: &str) -> String {
          kubernetesVersion: v1.20.2\n\
          certificatesDir: {pki}\n\
          controlPlaneEndpoint: {address}:6443\n\
+         apiServer: {{certSANs: [{API_NAME}]}}\n\
          networking: {{podSubnet: {PODS}, serviceSubnet: 10.96.0.0/16}}\n\
          etcd: {{external: {{endpoints: ['{etcd}']}}}}\n\
          ---\n\

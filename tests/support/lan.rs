@@ -1,6 +1,7 @@
 //! Networks of the tests' own: a network namespace with taps in it, so that a test is the DHCP server; and a port that tags.
 
 use nix::sched::CloneFlags;
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::resume_unwind;
 use std::process::{Child, Command, Stdio};
@@ -63,6 +64,15 @@ impl Dnsmasq {
         ]);
         command.args(["--pid-file=", "--leasefile-ro", "--log-facility=/dev/null"]).args(args);
         Self(command.stdin(Stdio::null()).spawn().expect("dnsmasq"))
+    }
+
+    /// Has it read its files of hosts again.
+    ///
+    /// # Panics
+    /// When it does not run any more.
+    pub fn reads_hosts_again(&self) {
+        let process = Pid::from_child(&self.0);
+        kill_process(process, Signal::HUP).expect("dnsmasq runs");
     }
 }
 

@@ -159,12 +159,19 @@ impl Client {
     /// Fetches a file of unknown size, piece by piece, into `sink`; gives its size in bytes.
     ///
     /// # Errors
-    /// As [`Self::get`]; [`Code::DiskWrite`] when the sink takes no more.
-    pub fn save(&self, file: &File<'_>, sink: &mut dyn Write) -> Result<u64, Fault> {
+    /// As [`Self::get`]; what `accept` says of the size, where the server tells it beforehand; [`Code::DiskWrite`] when the sink takes
+    /// no more.
+    pub fn save(
+        &self,
+        file: &File<'_>,
+        accept: impl FnOnce(u64) -> Result<(), Fault>,
+        sink: &mut dyn Write,
+    ) -> Result<u64, Fault> {
         let url = parse(file.url, file.authenticity)?;
         let target = Target::new(&format!("the {} could not be fetched", file.what), &url);
         self.runtime.block_on(async {
             let mut answer = self.start(&target, url, file.limit).await?;
+            answer.content_length().map_or(Ok(()), accept)?;
             self.body(&target, &mut answer, file.limit, sink).await
         })
     }

@@ -98,7 +98,7 @@ codes! {
     Unhealthy "E-NODE-UNHEALTHY" "The node is not healthy, so its slot is not marked good." "The message names the units; `journalctl -u UNIT` says why. It is tried again as long as the node runs.";
     Pin "E-PIN" "A setting that keeps work off the isolated CPUs could not be made." "`tatara-node status` names each; `no vectors` means that housekeeping CPUs have no interrupt vectors left: give them more cores or the NIC fewer queues.";
     KubernetesPayload "E-K8S-PAYLOAD" "The config wants Kubernetes, and the release was built without." "Build the release with `tatara image build --profile node --kubernetes SOURCE`, or take `kubernetes` out of the config.";
-    JoinApi "E-JOIN-API" "The cluster's API server does not answer, or not as one." "Check `kubernetes.endpoint`, the name's address, load balancer and firewall; the node waits for it and goes on by itself.";
+    JoinApi "E-JOIN-API" "The cluster's API server does not answer, or not as one." "Check `kubernetes.endpoint`, whether DNS knows its name, the load balancer and the firewall; the node waits for it and goes on by itself.";
     JoinCa "E-JOIN-CA" "The cluster that answers has another CA than the config says: the join is refused." "Compare `kubernetes.join.caCertHashes` with the cluster's; if they should be equal, somebody else answers at the endpoint. No credential was sent.";
     JoinToken "E-JOIN-TOKEN" "The cluster does not take the join token: it is wrong, expired or erased." "Make a new one (`kubeadm token create`), put it into the config, raise `metadata.serial`, and boot the node from network or USB, or once with `tatara.refresh`; or let `join.tokenFrom` give a fresh one.";
     JoinTokenSource "E-JOIN-TOKEN-SOURCE" "What `join.tokenFrom` answers is not a token." "The answer must be the token on a line, or JSON with the key `token`.";
@@ -107,11 +107,12 @@ codes! {
     JoinOther "E-JOIN-OTHER" "The config names another cluster, or another node name, than those that the node has joined with." "Give the config back what it had, or reinstall the node (raise `install.generation`, boot from network or USB).";
     JoinPreflight "E-JOIN-PREFLIGHT" "kubeadm's checks before the join failed." "The message names each check; the journal of tatara-join.service has kubeadm's words.";
     Join "E-JOIN" "kubeadm could not join the node." "The message has kubeadm's last words, the journal of tatara-join.service all of them; it is tried again.";
-    Kubelet "E-KUBELET" "The kubelet does not become healthy." "`journalctl -u kubelet` says why; often a field of `kubernetes.kubelet` that this version does not know.";
+    Kubelet "E-KUBELET" "The kubelet does not become healthy." "`journalctl -u kubelet` says more; often a field of `kubernetes.kubelet` or of the cluster's KubeletConfiguration that this version does not take.";
     KubeletConfig "E-KUBELET-CONFIG" "The kubelet's configuration could not be made." "The message names the file and the cause.";
     JoinErase "E-JOIN-ERASE" "The join's secrets could not be erased from the node's copy of the config." "The message says why; it is tried again at the next boot. Revoke the token with `kubeadm token delete`.";
     ImageDigest "E-IMAGE-DIGEST" "A container image archive is not the one that the config names." "Correct `kubernetes.images[].sha256` or the file on the server.";
-    ImageImport "E-IMAGE-IMPORT" "A container image archive could not be imported." "The message has containerd's words; a full state partition is the usual reason.";
+    ImageImport "E-IMAGE-IMPORT" "A container image archive could not be imported." "The message has containerd's words; what is half imported is taken away, and it is tried again.";
+    StateFull "E-STATE-FULL" "The state partition (/var) has too little room." "The message says how much is needed and free: remove what takes the room, or reinstall to a larger disk. It is tried again, and goes on by itself.";
     CpuNoise "E-CPU-NOISE" "Isolated CPUs are disturbed more than `tuning.accept` allows, so the node does not join." "`tatara-node status` names CPU and source. Interrupts of a device: fewer queues; ticks: `tatara-node tuning verify`; gaps without interrupts: the firmware (SMIs) or a hypervisor. `systemctl restart tatara-accept` measures again.";
     NodeState "E-NODE-STATE" "A record of the node could not be read or written." "Run it as root on a node that tatara booted; the message names the file.";
 }

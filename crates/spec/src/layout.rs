@@ -143,6 +143,8 @@ pub mod state {
     pub const JOINING: &str = "lib/tatara/kubernetes/joining";
     /// Digests of the image archives that were imported, one empty file each.
     pub const IMAGES_DIR: &str = "lib/tatara/kubernetes/images";
+    /// What containerd had before the import that runs; still there, the import was cut off. JSON.
+    pub const IMPORTING: &str = "lib/tatara/kubernetes/importing";
     /// The policies that the kubelet's state files were written under, JSON.
     pub const KUBELET_POLICIES: &str = "lib/tatara/kubernetes/kubelet-policies.json";
     /// The last failure, [`crate::record::FailureRecord`] as JSON.

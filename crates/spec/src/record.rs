@@ -186,6 +186,9 @@ pub struct JoinRecord {
     /// Its code.
     #[serde(default)]
     pub code: Option<String>,
+    /// What to do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
     /// How often that step was tried in vain.
     #[serde(default)]
     pub attempts: u32,

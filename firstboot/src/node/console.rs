@@ -33,6 +33,18 @@ pub(super) fn step(node: &Node, step: Step, mark: Mark<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// The kernel refuses a longer record, so the line would be lost (kernel, kernel/printk/internal.h: PRINTKRB_RECORD_MAX, 1024 bytes); some
+/// of them are the level's. The journal has all of it.
+const RECORD_BYTES: usize = 1000;
+
+/// Cut where the kernel would refuse it.
+fn bounded(line: &str) -> String {
+    if line.len() <= RECORD_BYTES {
+        return line.to_owned();
+    }
+    format!("{}...", &line[..line.floor_char_boundary(RECORD_BYTES - 3)])
+}
+
 /// Seconds since the kernel's start.
 pub(super) fn seconds_since_boot() -> f64 {
     tatara_sys::time::since_boot().as_secs_f64()
@@ -42,6 +54,18 @@ pub(super) fn seconds_since_boot() -> f64 {
 /// as what was done is done also where /dev/kmsg cannot be written.
 pub(super) fn announce(node: &Node, line: &str) {
     if let Ok(mut kmsg) = std::fs::OpenOptions::new().write(true).open(node.run("/dev/kmsg")) {
-        let _ = kmsg.write_all(format!("<5>{line}\n").as_bytes());
+        let _ = kmsg.write_all(format!("<5>{}\n", bounded(line)).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RECORD_BYTES, bounded};
+
+    #[test]
+    fn a_long_line_is_cut_between_letters() {
+        assert_eq!(bounded("short"), "short");
+        let long = bounded(&"\u{fc}".repeat(RECORD_BYTES));
+        assert!(long.len() <= RECORD_BYTES && long.ends_with("\u{fc}..."), "{}", long.len());
     }
 }

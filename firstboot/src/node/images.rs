@@ -1,16 +1,23 @@
 //! `tatara-node images`: container images of the config, imported before the node joins.
+//!
+//! An import can be cut off at any instruction. containerd's database then may know of unpacked files that never came to the disk, and would
+//! not unpack them again: what is new since the import began is removed first.
 
-use super::console::{Mark, seconds_since_boot, step};
+mod containerd;
+mod room;
+
+use super::console::{Mark, announce, seconds_since_boot, step};
 use super::join::Progress;
-use super::system::{self, System};
+use super::system::System;
 use super::{Node, read_json, timeline, web, write_atomically};
+use containerd::{Containerd, Image, Kept};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use tatara_firstboot::render::kubernetes::node_name;
 use tatara_http::fetch::{self, Authenticity};
 use tatara_spec::config::ImageArchive;
@@ -20,10 +27,6 @@ use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
 use url::Url;
 
-/// containerd's namespace of the kubelet's images.
-const NAMESPACE: &str = "k8s.io";
-/// containerd tells the kubelet not to collect what has it (containerd, internal/cri/labels).
-const PINNED: &str = "io.cri-containerd.pinned=pinned";
 /// More than the largest image archives there are; a wrong URL must not fill the disk for hours. 64 GiB.
 const LIMIT_BYTES: u64 = 64 << 30;
 
@@ -32,7 +35,8 @@ const LIMIT_BYTES: u64 = 64 << 30;
 pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     let config = node.config()?;
     let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
-    let importer = Importer { node, system: &System::default() };
+    let system = System::default();
+    let importer = Importer { node, containerd: Containerd(&system) };
     let import = || {
         let imported = importer.all(&kubernetes.images)?;
         Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
@@ -67,7 +71,7 @@ fn once(node: &Node, import: impl FnOnce() -> Result<((), String), Fault>) -> Re
 
 struct Importer<'a> {
     node: &'a Node,
-    system: &'a System,
+    containerd: Containerd<'a>,
 }
 
 impl Importer<'_> {
@@ -76,7 +80,8 @@ impl Importer<'_> {
         if archives.is_empty() {
             return Ok(0);
         }
-        let mut there = self.names()?;
+        self.undo_half()?;
+        let mut there: BTreeSet<String> = names(self.containerd.images()?);
         let mut imported = 0;
         let mut failure = None;
         for archive in archives {
@@ -86,36 +91,49 @@ impl Importer<'_> {
             if names.is_some_and(|names| names.iter().all(|name| there.contains(name))) {
                 continue;
             }
-            let names = match self.one(archive) {
-                Ok(names) => names,
-                Err(fault) => {
-                    // The others may be right all the same.
-                    failure.get_or_insert(fault);
-                    continue;
+            match self.one(archive, &marker) {
+                Ok(names) => {
+                    there.extend(names);
+                    imported += 1;
                 }
-            };
-            // containerd does not sync what it unpacks: the marker must not say that it is there before it is.
-            self.node.sync_state()?;
-            let json = serde_json::to_vec(&names)
-                .map_err(|error| Fault::caused(Code::Internal, "write the names of images", error))?;
-            write_atomically(&marker, &json)?;
-            there.extend(names);
-            imported += 1;
+                // The others may be right all the same.
+                Err(fault) => drop(failure.get_or_insert(room::explained(self.node, fault))),
+            }
         }
         failure.map_or(Ok(imported), Err)
     }
 
-    /// Fetches, verifies, imports and pins one archive; the names of its images.
-    fn one(&self, archive: &ImageArchive) -> Result<Vec<String>, Fault> {
-        let path = self.node.state(&format!("{}/partial", state::IMAGES_DIR));
-        let result = self.fetch(archive, &path).and_then(|()| self.import(archive, &path));
-        // Also what is half there: it would take the room that the next attempt needs.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Fault::caused(Code::NodeState, format!("remove {}", path.display()), error))
-            }
-            _ => result,
+    /// Removes what an import has left that did not come to its end. What was there before is kept.
+    fn undo_half(&self) -> Result<(), Fault> {
+        let importing = self.importing();
+        if !importing.exists() {
+            return Ok(());
         }
+        // A list that cannot be read is of nothing: every image comes again by its archive, or from its registry.
+        let before = read_json::<Kept>(&importing).ok().flatten().unwrap_or_default();
+        self.containerd.back_to(&before)?;
+        self.end_import()
+    }
+
+    fn importing(&self) -> PathBuf {
+        self.node.state(state::IMPORTING)
+    }
+
+    fn end_import(&self) -> Result<(), Fault> {
+        remove(&self.importing())
+    }
+
+    /// Fetches, verifies, imports and pins one archive; the names of its images.
+    fn one(&self, archive: &ImageArchive, marker: &Path) -> Result<Vec<String>, Fault> {
+        let path = self.node.state(&format!("{}/partial", state::IMAGES_DIR));
+        let result = self.fetch(archive, &path).and_then(|()| self.import(archive, &path, marker));
+        // Also what is half there: it would take the room that the next attempt needs.
+        let removed = remove(&path);
+        if result.is_err() {
+            // Tried again before the next attempt, which says why it cannot be.
+            let _ = self.undo_half();
+        }
+        removed.and(result)
     }
 
     fn fetch(&self, archive: &ImageArchive, path: &Path) -> Result<(), Fault> {
@@ -140,14 +158,12 @@ impl Importer<'_> {
             limit: LIMIT_BYTES,
             authenticity: Authenticity::Content,
         };
-        let bytes = web::client(self.node)?.save(&wanted, &mut sink)?;
+        let what = format!("the image archive {}", redact::url(url.as_str()));
+        let accept = |bytes| room::check(self.node, &what, bytes);
+        let bytes = web::client(self.node)?.save(&wanted, accept, &mut sink)?;
         let found: String = sink.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         if found != archive.sha256 {
-            let message = format!(
-                "the image archive {} has {bytes} bytes and the SHA-256 {found}, not {}",
-                redact::url(url.as_str()),
-                archive.sha256
-            );
+            let message = format!("{what} has {bytes} bytes and the SHA-256 {found}, not {}", archive.sha256);
             return Err(Fault::new(Code::ImageDigest, message));
         }
         Ok(())
@@ -171,37 +187,36 @@ impl Importer<'_> {
         }
     }
 
-    fn import(&self, archive: &ImageArchive, path: &Path) -> Result<Vec<String>, Fault> {
-        let what = format!("import the image archive {}", redact::url(&archive.url));
-        let said = self.ctr(&what, &["import".as_ref(), path.as_os_str()])?;
-        // containerd's versions word it differently, but each names what it imported.
-        let words: BTreeSet<&str> = said.split_whitespace().collect();
-        let imported: Vec<String> =
-            self.names()?.into_iter().filter(|name| words.contains(name.as_str())).collect();
-        if imported.is_empty() {
-            return Err(Fault::new(Code::ImageImport, format!("{what}: containerd names no image in it")));
-        }
-        for name in &imported {
-            self.ctr(&format!("pin the image {name}"), &["label".as_ref(), name.as_ref(), PINNED.as_ref()])?;
-        }
-        Ok(imported)
+    fn import(&self, archive: &ImageArchive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
+        let shown = redact::url(&archive.url);
+        write_json(&self.importing(), &self.containerd.kept()?)?;
+        announce(self.node, &format!("tatara: images: {shown} is verified; importing it"));
+        let names = self.containerd.import(&format!("import the image archive {shown}"), path)?;
+        announce(self.node, &format!("tatara: images: {shown} is imported: {}", names.join(", ")));
+        // containerd does not sync what it unpacks: the marker must not say that it is there before it is.
+        self.node.sync_state()?;
+        write_json(marker, &names)?;
+        self.end_import()?;
+        Ok(names)
     }
+}
 
-    fn names(&self) -> Result<Vec<String>, Fault> {
-        let said = self.ctr("list the images", &["list".as_ref(), "--quiet".as_ref()])?;
-        Ok(said.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()).collect())
-    }
+fn names(images: BTreeSet<Image>) -> BTreeSet<String> {
+    images.into_iter().map(|image| image.name).collect()
+}
 
-    fn ctr(&self, what: &str, arguments: &[&std::ffi::OsStr]) -> Result<String, Fault> {
-        let mut command = Command::new(&self.system.ctr);
-        command.args(["--namespace", NAMESPACE, "images"]).args(arguments);
-        let finished = system::run(&mut command, |_| ())
-            .map_err(|error| Fault::caused(Code::ImageImport, format!("{what}: run ctr"), error))?;
-        if finished.status.success() {
-            return Ok(finished.said);
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Fault> {
+    let json = serde_json::to_vec(value)
+        .map_err(|error| Fault::caused(Code::Internal, "write the names of images", error))?;
+    write_atomically(path, &json)
+}
+
+fn remove(path: &Path) -> Result<(), Fault> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Fault::caused(Code::NodeState, format!("remove {}", path.display()), error))
         }
-        let message = format!("{what}: ctr ended with {}: {}", finished.status, finished.last_words());
-        Err(Fault::new(Code::ImageImport, message))
+        _ => Ok(()),
     }
 }
 

@@ -136,7 +136,8 @@ fn join_status(node: &Node, degraded: &mut Vec<String>) -> Option<JoinRecord> {
     let record = known(read_json::<JoinRecord>(&node.run(run::JOIN)), degraded).flatten()?;
     if let Some(reason) = &record.reason {
         let code = record.code.as_ref().map_or_else(String::new, |code| format!("{code}: "));
-        degraded.push(format!("{code}{reason}"));
+        let hint = record.hint.as_ref().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+        degraded.push(format!("{code}{reason}{hint}"));
     }
     Some(record)
 }

@@ -12,6 +12,7 @@ const LAST_LINES: usize = 8;
 pub(super) struct System {
     pub(super) kubeadm: PathBuf,
     pub(super) ctr: PathBuf,
+    pub(super) journalctl: PathBuf,
     /// The kubelet's own health check, `host:port`.
     pub(super) kubelet_health: String,
 }
@@ -21,6 +22,7 @@ impl Default for System {
         Self {
             kubeadm: "kubeadm".into(),
             ctr: "ctr".into(),
+            journalctl: "journalctl".into(),
             // Kubernetes, KubeletConfiguration: healthzBindAddress and healthzPort.
             kubelet_health: "127.0.0.1:10248".to_owned(),
         }

@@ -46,6 +46,7 @@ impl Said {
 }
 
 const API_SERVER: &str = "kube-apiserver";
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 
 impl Plane {
     pub(super) fn new(dir: &Path, programs: &Path, address: &str) -> Self {
@@ -71,23 +72,31 @@ impl Plane {
         let data = format!("--data-dir={}", self.dir.join("etcd").display());
         self.run("etcd", Path::new("etcd"), &[data]);
         self.api_server(true);
+        self.controller_manager(true);
         let programs = self.programs.clone();
-        let manager = self.controller_manager();
-        self.run("kube-controller-manager", &programs.join("kube-controller-manager"), &manager);
         let scheduler = [self.kubeconfig("scheduler"), LOOPBACK.into(), NO_PORT.into(), NO_ELECTION.into()];
         self.run("kube-scheduler", &programs.join("kube-scheduler"), &scheduler);
     }
 
     pub(super) fn api_server(&mut self, runs: bool) {
+        let arguments = self.api_server_arguments();
+        self.turn(API_SERVER, &arguments, runs);
+    }
+
+    pub(super) fn controller_manager(&mut self, runs: bool) {
+        let arguments = self.controller_manager_arguments();
+        self.turn(CONTROLLER_MANAGER, &arguments, runs);
+    }
+
+    fn turn(&mut self, name: &'static str, arguments: &[String], runs: bool) {
         if runs {
-            let program = self.programs.join(API_SERVER);
-            let arguments = self.api_server_arguments();
-            self.run(API_SERVER, &program, &arguments);
+            let program = self.programs.join(name);
+            self.run(name, &program, arguments);
         } else {
-            for (_, child) in self.running.iter_mut().filter(|(name, _)| *name == API_SERVER) {
+            for (_, child) in self.running.iter_mut().filter(|(running, _)| *running == name) {
                 end(child);
             }
-            self.running.retain(|(name, _)| *name != API_SERVER);
+            self.running.retain(|(running, _)| *running != name);
         }
     }
 
@@ -149,7 +158,7 @@ impl Plane {
         files.chain(others.iter().map(|(flag, value)| format!("--{flag}={value}"))).collect()
     }
 
-    fn controller_manager(&self) -> Vec<String> {
+    fn controller_manager_arguments(&self) -> Vec<String> {
         let files = [
             ("cluster-signing-cert-file", "ca.crt"),
             ("cluster-signing-key-file", "ca.key"),

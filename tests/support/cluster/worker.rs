@@ -25,21 +25,34 @@ pub const NAME: &str = "node-1";
 /// The tap that the machine is on.
 pub const TAP: &str = "tap0";
 
-/// What gives the machine its address, its boot loader and the time; it ends with the value.
-pub struct Network(#[expect(dead_code, reason = "dropping it ends it")] Dnsmasq);
-
-/// The network of the test, as docs/pxe.md tells an operator to make one.
+/// The network of the test, as docs/pxe.md tells an operator to make one: what gives the machine its address, its boot loader and the
+/// time. It ends with the value.
 ///
 /// # Panics
 /// When the namespace refuses it, or the guide has no configuration of dnsmasq any more.
 #[must_use]
-pub fn network() -> Network {
+pub fn network() -> Dnsmasq {
+    // No DNS.
+    network_with(&["--port=0".to_owned()])
+}
+
+/// The same with a name server, which knows the names of a file in the form of hosts(5).
+///
+/// # Panics
+/// As [`network`].
+#[must_use]
+pub fn network_with_names(hosts: &Path) -> Dnsmasq {
+    // Names of the test's own domain are asked of nobody else.
+    network_with(&["--local=/cluster.test/".to_owned(), format!("--addn-hosts={}", hosts.display())])
+}
+
+fn network_with(names: &[String]) -> Dnsmasq {
     lan::tap(TAP, &format!("{HOST}/24"));
     ntp::of_the_host(HOST);
-    // No DNS. PID 1 and the installed system name themselves differently to a DHCP server; the address is the machine's.
-    let own = ["--port=0", "--bind-interfaces", "--dhcp-ignore-clid"].map(str::to_owned);
-    let arguments: Vec<String> = own.into_iter().chain(documented()).collect();
-    Network(Dnsmasq::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>()))
+    // PID 1 and the installed system name themselves differently to a DHCP server; the address is the machine's.
+    let own = ["--bind-interfaces", "--dhcp-ignore-clid"].map(str::to_owned);
+    let arguments: Vec<String> = names.iter().cloned().chain(own).chain(documented()).collect();
+    Dnsmasq::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// The guide's configuration of dnsmasq, line by line, with the names and addresses of this network.
@@ -78,6 +91,13 @@ pub fn config(
     images: &[(&str, String)],
     key: &Key,
 ) -> NodeYaml {
+    let join = format!("token: {token}, caCertHashes: ['{ca_hash}']");
+    config_joining(&cluster.endpoint(), &join, images, key)
+}
+
+/// The same for any endpoint and way to join, which is the inside of `kubernetes.join` in YAML's flow form.
+#[must_use]
+pub fn config_joining(endpoint: &str, join: &str, images: &[(&str, String)], key: &Key) -> NodeYaml {
     let images: String = images
         .iter()
         .map(|(file, sha256)| format!("\n    - {{url: ../images/{file}, sha256: {sha256}}}"))
@@ -86,9 +106,8 @@ pub fn config(
         .with(&format!("users:\n  - {{name: alice, keys: ['{}'], sudo: true}}\n", key.public()))
         .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced}\n")
         .with(&format!(
-            "kubernetes:\n  endpoint: {}\n  join: {{token: {token}, caCertHashes: ['{ca_hash}']}}\n  labels: {{example.com/rack: r1}}\n  \
+            "kubernetes:\n  endpoint: {endpoint}\n  join: {{{join}}}\n  labels: {{example.com/rack: r1}}\n  \
              pauseImage: {}\n  images:{images}\n",
-            cluster.endpoint(),
             image::PAUSE,
         ))
 }
@@ -159,7 +178,7 @@ pub struct Stage {
     pub config: NodeYaml,
     /// By which it may join; it lives longer than the machine takes.
     pub token: String,
-    _network: Network,
+    _network: Dnsmasq,
 }
 
 impl Stage {
@@ -237,5 +256,17 @@ impl Node<'_> {
         let login = self.key.login_at("alice", ADDRESS, 22, command);
         assert!(login.ok, "`{command}`: {}{}", login.out, login.err);
         login.out
+    }
+
+    /// What `tatara-node status` says of the join.
+    ///
+    /// # Panics
+    /// As [`Self::ssh`], or when it says nothing of it.
+    #[must_use]
+    pub fn join_status(&self) -> Value {
+        // Its exit status says that the node is degraded.
+        let text = self.ssh("sudo tatara-node status --json || true");
+        let status: Value = serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why} in {text}"));
+        status["join"].clone()
     }
 }

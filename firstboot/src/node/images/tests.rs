@@ -1,6 +1,7 @@
 //! Images from a small web server into a containerd that is a script.
 
 use super::Importer;
+use super::containerd::Containerd;
 use crate::node::Node;
 use crate::node::system::System;
 use sha2::{Digest as _, Sha256};
@@ -45,15 +46,18 @@ fn fake() -> Fake {
     for (name, text) in [
         ("proc/cmdline", "quiet"),
         ("var/lib/tatara/config.url", base.as_str()),
-        ("names", "old/x:1\nreg/a:10\n"),
+        ("leases", "2024\n"),
+        ("names", "REF TYPE DIGEST SIZE\nold/x:1 t sha256:1 9\nreg/a:10 t sha256:2 9\n"),
     ] {
         fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
         fs::write(path.join(name), text).unwrap();
     }
     let script = format!(
-        "#!/bin/sh\ncd {}\nshift 3\necho \"$@\" >> calls\ncase $1 in\nlist) cat names;;\n\
-         import) if test -e full; then echo 'ctr: no space left on device' >&2; exit 1; fi\n\
-         echo reg/a:100 >> names; echo 'unpacking reg/a:100 (sha256:1)...done';;\nesac\n",
+        "#!/bin/sh\ncd {}\nshift 2\necho \"$@\" >> calls\ntest $1 = images || names=leases; names=${{names-names}}\nshift\ncase $1 in\nlist) cat $names;;\n\
+         remove) grep -v \"^$3\\( \\|$\\)\" $names > left; mv left $names;;\n\
+         import) echo reg/a:100 t sha256:3 9 >> names; echo sha256:4 t sha256:3 9 >> names\n\
+         if test -e full; then echo 'ctr: no space left on device' >&2; exit 1; fi\n\
+         echo 'unpacking reg/a:100 (sha256:1)...done';;\nesac\n",
         path.display()
     );
     let ctr = path.join("ctr");
@@ -67,12 +71,18 @@ fn fake() -> Fake {
 
 impl Fake {
     fn import(&self) -> Result<usize, tatara_spec::Fault> {
-        let importer = Importer { node: &self.node, system: &self.system };
+        let importer = Importer { node: &self.node, containerd: Containerd(&self.system) };
         importer.all(std::slice::from_ref(&self.archive))
     }
 
     fn calls(&self) -> String {
         fs::read_to_string(self.root.path().join("calls")).unwrap_or_default()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.root.path().join("names")).unwrap();
+        let words = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| *name != "REF");
+        words.map(str::to_owned).collect()
     }
 
     fn kept(&self) -> Vec<String> {
@@ -86,7 +96,11 @@ impl Fake {
 fn an_archive_is_imported_pinned_and_not_fetched_again() {
     let fake = fake();
     assert_eq!(fake.import().unwrap(), 1);
-    assert!(fake.calls().contains("label reg/a:100 io.cri-containerd.pinned=pinned"), "{}", fake.calls());
+    assert!(
+        fake.calls().contains("images label reg/a:100 io.cri-containerd.pinned=pinned"),
+        "{}",
+        fake.calls()
+    );
     assert!(!fake.calls().contains("label reg/a:10 "), "{}", fake.calls());
     assert_eq!(fake.kept(), [fake.archive.sha256.as_str()], "nothing but the marker is left");
     assert_eq!(fake.import().unwrap(), 0);
@@ -97,7 +111,7 @@ fn an_archive_is_imported_pinned_and_not_fetched_again() {
 fn an_image_that_is_gone_comes_again() {
     let fake = fake();
     fake.import().unwrap();
-    fs::write(fake.root.path().join("names"), "old/x:1\n").unwrap();
+    fs::write(fake.root.path().join("names"), "old/x:1 t sha256:1 9\n").unwrap();
     assert_eq!(fake.import().unwrap(), 1);
 }
 
@@ -117,9 +131,38 @@ fn a_full_disk_is_told_in_containerds_words_and_overcome() {
     let full = fake.root.path().join("full");
     fs::write(&full, "").unwrap();
     let fault = fake.import().unwrap_err();
-    assert_eq!(fault.code, Code::ImageImport);
-    assert!(fault.message.contains("no space left"), "{}", fault.message);
+    assert_eq!(fault.code, Code::StateFull);
+    assert!(
+        fault.message.contains("no space left") && fault.message.contains("are free"),
+        "{}",
+        fault.message
+    );
     assert_eq!(fake.kept(), [""; 0], "the archive does not take the room");
+    assert_eq!(fake.names(), ["old/x:1", "reg/a:10"], "nothing is half there");
     fs::remove_file(full).unwrap();
     assert_eq!(fake.import().unwrap(), 1);
+}
+
+/// containerd's database was on the disk and the files were not: imported over it, they would not be unpacked again.
+#[test]
+fn what_an_import_that_was_cut_off_has_left_is_removed_first() {
+    let fake = fake();
+    let before = r#"{"images": [{"name": "old/x:1", "digest": "sha256:1"}, {"name": "reg/a:100", "digest": "sha256:2"}],
+        "leases": ["2024"]}"#;
+    fs::write(fake.root.path().join("leases"), "2024\n2025\n").unwrap();
+    fs::create_dir_all(fake.root.path().join("var/lib/tatara/kubernetes")).unwrap();
+    fs::write(fake.root.path().join("var/lib/tatara/kubernetes/importing"), before).unwrap();
+    let half = "old/x:1 t sha256:1 9\nreg/a:100 t sha256:3 9\nsha256:4 t sha256:3 9\n";
+    fs::write(fake.root.path().join("names"), half).unwrap();
+    assert_eq!(fake.import().unwrap(), 1);
+    let calls = fake.calls();
+    let removed: Vec<&str> = calls.lines().filter(|call| call.contains("remove")).collect();
+    assert_eq!(
+        removed,
+        ["leases remove --sync 2025", "images remove --sync reg/a:100", "images remove --sync sha256:4"]
+    );
+    assert!(calls.find("sha256:4") < calls.find("import "), "{calls}");
+    assert!(!fake.root.path().join("var/lib/tatara/kubernetes/importing").exists());
+    assert_eq!(fake.import().unwrap(), 0);
+    assert_eq!(fake.calls().matches("remove").count(), 3, "once");
 }

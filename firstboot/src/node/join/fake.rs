@@ -69,6 +69,7 @@ impl Fake {
         let system = System {
             kubeadm: root.path().join("kubeadm"),
             ctr: root.path().join("ctr"),
+            journalctl: root.path().join("journalctl"),
             kubelet_health: healthy(),
         };
         let fake = Self { root, answers, asked, system, ca_hash, ca: ca_data, port };

@@ -1,8 +1,9 @@
 //! Whether the kubelet says that it is healthy.
 
-use crate::node::system::System;
+use crate::node::system::{self, System};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tatara_spec::{Code, Fault};
 
@@ -12,16 +13,56 @@ const BETWEEN: Duration = Duration::from_millis(500);
 /// For one question over the loopback.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Enough for the stacks of all its threads, which older kubelets print when they end (klog, `Fatal`).
+const JOURNAL_LINES: &str = "--lines=1500";
+/// Of its own lines that a message has.
+const WORDS: usize = 3;
+
 /// Waits until it does.
 pub(super) fn wait(system: &System) -> Result<((), String), Fault> {
-    until(system, DEADLINE)
+    until(system, DEADLINE).map_err(|fault| in_its_words(system, fault))
+}
+
+/// Whether it says so now.
+pub(super) fn is_healthy(system: &System) -> bool {
+    ask(&system.kubelet_health).is_ok_and(|status| is_good(&status))
+}
+
+/// The failure, with what the kubelet says itself, where the journal has it.
+pub(super) fn in_its_words(system: &System, fault: Fault) -> Fault {
+    let mut command = Command::new(&system.journalctl);
+    command.args(["--boot", "--no-pager", "--quiet", "--output=cat", JOURNAL_LINES]);
+    let said = system::run(command.arg("_SYSTEMD_UNIT=kubelet.service"), |_| ());
+    match said.ok().filter(|finished| finished.status.success()).and_then(|finished| errors(&finished.said)) {
+        Some(words) => Fault { message: format!("{}; the kubelet says: {words}", fault.message), ..fault },
+        None => fault,
+    }
+}
+
+/// The last different errors in a kubelet's log: lines of klog with severity E or F (`F1121 18:40:59.1 77 server.go:269] why`), and
+/// what `tatara-node kubelet` says before it starts.
+fn errors(log: &str) -> Option<String> {
+    let mut words: Vec<&str> = Vec::new();
+    for line in log.lines() {
+        let head = line.as_bytes();
+        let klog = head.len() > 5 && b"EF".contains(&head[0]) && head[1..5].iter().all(u8::is_ascii_digit);
+        let error = match line.split_once("] ") {
+            Some((_, error)) if klog => error.trim(),
+            _ if line.starts_with("tatara-node: E-") => line.trim(),
+            _ => continue,
+        };
+        words.retain(|earlier| *earlier != error);
+        words.push(error);
+    }
+    let from = words.len().saturating_sub(WORDS);
+    (!words.is_empty()).then(|| words[from..].join(" / "))
 }
 
 fn until(system: &System, deadline: Duration) -> Result<((), String), Fault> {
     let begin = Instant::now();
     loop {
         let why = match ask(&system.kubelet_health) {
-            Ok(status) if status.split(' ').nth(1) == Some("200") => {
+            Ok(status) if is_good(&status) => {
                 return Ok(((), "healthz=ok".to_owned()));
             }
             Ok(status) => format!("it answered `{status}`"),
@@ -33,6 +74,10 @@ fn until(system: &System, deadline: Duration) -> Result<((), String), Fault> {
         }
         std::thread::sleep(BETWEEN);
     }
+}
+
+fn is_good(status: &str) -> bool {
+    status.split(' ').nth(1) == Some("200")
 }
 
 /// The status line of the answer. Plain HTTP over the loopback, where nobody else listens.
@@ -50,12 +95,28 @@ fn ask(address: &str) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::until;
+    use super::{errors, until};
     use crate::node::system::System;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::time::Duration;
     use tatara_spec::Code;
+
+    /// A kubelet that is started again every ten seconds says the same each time, between stacks.
+    #[test]
+    fn errors_are_picked_from_a_kubelets_log() {
+        let once = "I1121 18:40:58.1   76 server.go:411] Version: v1.20.2\n\
+             F1121 18:40:59.123456      77 server.go:257] invalid configuration: MaxPods (--max-pods) -1 must not be negative\n\
+             goroutine 1 [running]:\nk8s.io/klog/v2.stacks(0xc000010001)\n\t/build/klog.go:1026 +0xb9\n";
+        let later = once.replace("18:40", "18:41");
+        assert_eq!(
+            errors(&format!("{once}{later}")).unwrap(),
+            "invalid configuration: MaxPods (--max-pods) -1 must not be negative"
+        );
+        let own = "tatara-node: E-KUBELET-CONFIG: read /var/lib/kubelet/config.yaml: bad\nhint: read\n";
+        assert!(errors(own).unwrap().starts_with("tatara-node: E-KUBELET-CONFIG"));
+        assert_eq!(errors("I1121 18:40:58.1 76 x.go:1] all is well\nEverything\n"), None);
+    }
 
     #[test]
     fn it_is_asked_until_it_is_healthy() {

@@ -1,6 +1,8 @@
 //! Running kubeadm, and what its words mean.
 
 use super::credential::Credential;
+use super::health;
+use crate::node::console::announce;
 use crate::node::system::{self, Finished, System};
 use crate::node::{Node, write_whole};
 use std::fs;
@@ -47,13 +49,31 @@ pub(super) fn join(
     link_into_memory(&bootstrap, &target)?;
     let mut command = Command::new(&system.kubeadm);
     command.arg("join").arg("--config").arg(&path);
-    let finished = run(&mut command, &credential.secrets());
+    let secrets = credential.secrets();
+    let finished = run(&mut command, &secrets, |line| {
+        // Which phase it is in, and not its warnings: it may take minutes.
+        if line.starts_with('[') {
+            announce(node, &format!("tatara: kubeadm: {line}"));
+        }
+    });
     for path in [&path, &discovery_path, &bootstrap, &target] {
         // What is left is in /run, which ends with this boot, or leads there; the next attempt makes it anew.
         let _ = fs::remove_file(path);
     }
     let finished = finished?;
-    if finished.status.success() { Ok(()) } else { Err(explain(&finished)) }
+    if finished.status.success() { Ok(()) } else { Err(of_kubelet(system, &finished)) }
+}
+
+/// kubeadm waits for the kubelet in more than one way, and says only that nothing came; the kubelet knows why.
+fn of_kubelet(system: &System, finished: &Finished) -> Fault {
+    let fault = explain(finished);
+    let waited = fault.code == Code::Join && finished.said.contains("error execution phase kubelet-start");
+    if fault.code == Code::Kubelet || (waited && !health::is_healthy(system)) {
+        // Of kubeadm's last words, which the journal has, all are advice.
+        let message = format!("kubeadm join ended with {}: the kubelet is not healthy", finished.status);
+        return health::in_its_words(system, Fault::new(Code::Kubelet, message));
+    }
+    fault
 }
 
 /// Until something is written through it, the link leads nowhere, and kubeadm's checks find no file.
@@ -75,7 +95,7 @@ fn link_into_memory(link: &Path, target: &Path) -> Result<(), Fault> {
 pub(super) fn reset(system: &System) -> Result<(), Fault> {
     let mut command = Command::new(&system.kubeadm);
     command.args(["reset", "--force", "--cri-socket", "unix:///run/containerd/containerd.sock"]);
-    let finished = run(&mut command, &[])?;
+    let finished = run(&mut command, &[], |_| ())?;
     if finished.status.success() {
         return Ok(());
     }
@@ -84,9 +104,11 @@ pub(super) fn reset(system: &System) -> Result<(), Fault> {
 }
 
 /// Its words go to the journal as they come, without the secrets.
-fn run(command: &mut Command, secrets: &[String]) -> Result<Finished, Fault> {
+fn run(command: &mut Command, secrets: &[String], heard: impl Fn(&str)) -> Result<Finished, Fault> {
     let mut finished = system::run(command, |line| {
-        let _ = writeln!(std::io::stdout(), "kubeadm: {}", hide(line, secrets));
+        let line = hide(line, secrets);
+        let _ = writeln!(std::io::stdout(), "kubeadm: {line}");
+        heard(&line);
     })
     .map_err(|error| Fault::caused(Code::Join, "run kubeadm", error))?;
     finished.said = hide(&finished.said, secrets);

@@ -37,6 +37,7 @@ impl<'a> Progress<'a> {
             step: Step::JoinApi,
             reason: None,
             code: None,
+            hint: None,
             attempts: 0,
         };
         Self {
@@ -67,8 +68,7 @@ impl<'a> Progress<'a> {
         if held {
             self.failed = None;
             self.backoff.reset();
-            self.record.reason = None;
-            self.record.code = None;
+            self.because(None);
             self.record.attempts = 0;
             self.record.state = JoinState::Running;
         }
@@ -82,7 +82,7 @@ impl<'a> Progress<'a> {
         self.write()
     }
 
-    /// Says why, and waits.
+    /// Says why, and waits. What to do is said where it is another thing than the last time.
     pub(in crate::node) fn failed(&mut self, fault: &Fault) -> Result<(), Fault> {
         console::step(self.node, self.record.step, Mark::Fail(fault));
         if self.failed != Some(self.record.step) {
@@ -93,8 +93,10 @@ impl<'a> Progress<'a> {
         self.failed = Some(self.record.step);
         self.record.attempts += 1;
         self.record.state = outcome(fault.code);
-        self.record.reason = Some(redact::urls(&fault.chain()));
-        self.record.code = Some(fault.code.name().to_owned());
+        if self.record.code.as_deref() != Some(fault.code.name()) {
+            console::announce(self.node, &format!("tatara: hint: {}", fault.code.hint()));
+        }
+        self.because(Some(fault));
         self.write()?;
         (self.rest)(self.backoff.next_wait());
         Ok(())
@@ -107,10 +109,15 @@ impl<'a> Progress<'a> {
         let end_s = but.is_none().then(console::seconds_since_boot);
         self.on_record(Step::Joined, self.begin_s, end_s)?;
         self.record.state = JoinState::Joined;
-        self.record.code = but.map(|fault| fault.code.name().to_owned());
-        self.record.reason = but.map(|fault| redact::urls(&fault.chain()));
+        self.because(but);
         self.record.attempts = 0;
         self.write()
+    }
+
+    fn because(&mut self, fault: Option<&Fault>) {
+        self.record.reason = fault.map(|fault| redact::urls(&fault.chain()));
+        self.record.code = fault.map(|fault| fault.code.name().to_owned());
+        self.record.hint = fault.map(|fault| fault.code.hint().to_owned());
     }
 
     pub(super) fn blocked(&self) -> bool {

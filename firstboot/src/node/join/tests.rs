@@ -5,6 +5,7 @@ use super::run_with;
 use crate::node::read_json;
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use tatara_spec::record::{JoinRecord, JoinStamp, JoinState, Timeline};
 
 /// Joins; between attempts `change` may mend something, and is told how many attempts there were.
@@ -88,13 +89,14 @@ fn an_api_server_that_is_away_is_waited_for() {
             (JoinState::Waiting, attempt, "E-JOIN-API")
         );
         assert!(record.reason.unwrap().contains("answered 503"));
+        assert!(record.hint.unwrap().contains("DNS"));
         assert_eq!(fake.calls(), "");
         if attempt == 3 {
             fake.answer(|answers| answers.status = 200);
         }
     });
     assert_joined(&fake);
-    assert_eq!(record(&fake).reason, None);
+    assert_eq!((record(&fake).reason, record(&fake).hint), (None, None));
     assert_eq!(steps(&fake), STEPS, "however often a step is tried, it is one line");
 }
 
@@ -184,6 +186,25 @@ fn kubeadm_that_fails_is_told_and_begun_anew() {
         assert_eq!((attempt, code(&fake).as_str()), (1, "E-JOIN-PREFLIGHT"));
         let reason = record(&fake).reason.unwrap();
         assert!(reason.contains("[ERROR CRI]: no runtime, (secret)"), "{reason}");
+    });
+    assert_joined(&fake);
+    assert_eq!(fake.calls(), "join reset join");
+}
+
+/// kubeadm only has advice; the kubelet says what it is, and a setting that is mended in the cluster is all that was missing.
+#[test]
+fn a_kubelet_that_ends_at_its_start_is_heard() {
+    let fake = Fake::new();
+    fake.put("fail", "[kubelet-check] It seems like the kubelet isn't running or healthy.\nThis error is likely caused by:\n");
+    fake.put(
+        "journalctl",
+        "#!/bin/sh\necho 'F1121 18:40:59.123456      77 server.go:257] invalid configuration: maxPods'\n",
+    );
+    fs::set_permissions(fake.path("journalctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    join(&fake, |attempt| {
+        assert_eq!((attempt, code(&fake).as_str()), (1, "E-KUBELET"));
+        let reason = record(&fake).reason.unwrap();
+        assert!(reason.ends_with("the kubelet says: invalid configuration: maxPods"), "{reason}");
     });
     assert_joined(&fake);
     assert_eq!(fake.calls(), "join reset join");

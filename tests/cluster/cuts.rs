@@ -1,0 +1,70 @@
+//! The power goes on the way from switch_root to Ready. Started again, the machine goes on: in the end it is one Node, and Ready.
+
+use super::{JOINED, check_secret, machine};
+use support::cluster::Cluster;
+use support::cluster::worker::{BOOT, HOST, NAME, Node, config, images, network, network_plugin};
+use support::guest::{Guest, Setup, Start};
+use support::lan;
+use support::release;
+use support::seed::some;
+use support::server::Server;
+use support::ssh::Key;
+
+/// Console lines, in their order: systemd begins, containerd is up, an archive is fetched, is verified and now imported, is imported and
+/// not yet on the disk, kubeadm begins, has written the kubelet's configuration and starts it, waits for the kubelet's certificate, has
+/// joined, and the stamp is written but no secret erased.
+const POINTS: [&str; 10] = [
+    "step=switch-root state=ok",
+    "Started containerd.service",
+    "step=images state=begin",
+    "is verified; importing it",
+    "is imported: registry.test/pod",
+    "step=join state=begin",
+    "kubeadm: [kubelet-start] Starting the kubelet",
+    "kubeadm: [kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap",
+    "step=join state=ok",
+    "step=joined state=begin",
+];
+/// So many of them in `make test`, by the seed.
+const SAMPLE: usize = 3;
+const SALT: u64 = 21;
+
+/// One disk: cut at a line, started again, cut at the next one. `make test` takes three of the lines, `TATARA_ALL=1` all.
+#[test]
+fn a_node_whose_power_goes_before_it_is_ready_goes_on() {
+    let release = release::node();
+    lan::alone(move || {
+        let _dhcp = network();
+        let cluster = Cluster::start(HOST);
+        cluster.apply(&network_plugin());
+        let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
+        let (key, setup, token) = (Key::generate(), machine(), cluster.token("2h"));
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
+        server.publish(&setup.mac(), &config.text());
+        let mut guest = Guest::start(&setup, Some(&server));
+        for point in some(&POINTS, SAMPLE, SALT) {
+            println!("the power goes at `{point}`");
+            guest = cut(guest, &setup, point);
+        }
+        guest.expect(JOINED, BOOT);
+        let node = Node { cluster: &cluster, key: &key };
+        let ready = node.ready(None);
+        // The images are whole: the pod that brings the cluster's network runs from one of them.
+        assert_eq!(cluster.say(&["get", "nodes", "--output=name"]).trim(), format!("node/{NAME}"));
+        assert_eq!(ready["metadata"]["name"], NAME);
+        assert_eq!(node.join_status()["state"], "joined");
+        let left = node.ssh("sudo ls /var/lib/tatara/kubernetes /var/lib/tatara/kubernetes/images");
+        assert!(
+            !left.contains("partial") && !left.contains("joining") && !left.contains("importing"),
+            "{left}"
+        );
+        check_secret(&node, &token);
+    });
+}
+
+/// The machine, started again from its disk after it was cut off at this line.
+fn cut(guest: Guest, setup: &Setup, point: &str) -> Guest {
+    guest.expect(point, BOOT);
+    drop(guest);
+    Guest::start(&setup.again(Start::Disk), None)
+}
