@@ -1,4 +1,5 @@
-//! A blank machine and a real cluster: it installs itself, joins on its first boot, runs pods, and is there again after a reboot.
+//! A blank machine and a real cluster: it installs itself, joins on its first boot, runs pods, is there again after a reboot, and is
+//! drained.
 //! Everything is in a network namespace of the test, so that the API server reaches the machine's kubelet.
 
 use serde_json::json;
@@ -13,6 +14,7 @@ use support::release;
 use support::server::Server;
 use support::ssh::Key;
 
+mod drain;
 mod faults;
 
 const INSTALL: Duration = BOOT;
@@ -128,5 +130,6 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"], "the Node is another one");
         assert!(guest.never("step=join state=begin"), "it joined again:\n{}", guest.tail());
         node.logs("shared", "hello from a pod\n");
+        drain::check(&node);
     });
 }

@@ -77,7 +77,7 @@ impl Evictions<'_> {
                     present.send_replace(Some(uids));
                 }
                 Err(why) => {
-                    self.report.say(&format!("the node's pods cannot be watched: {why}; tried again"))
+                    self.report.say(&format!("the node's pods cannot be watched: {why}; tried again"));
                 }
             }
         }
