@@ -217,3 +217,6 @@ fn confirm(node: &str) -> Result<(), Fault> {
         Err(e) => no(&format!("the terminal cannot be read: {e}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,6 @@ pub(super) fn claims_of(pod: &Pod) -> impl Iterator<Item = String> {
         (None, None) => None,
     })
 }
+
+#[cfg(test)]
+mod tests;
