@@ -93,7 +93,7 @@ impl Evictions<'_> {
             if plan.fate == Fate::Evict && !self.ask(pod).await {
                 return false;
             }
-            self.left.put(pod, "ends");
+            self.left.put(pod, "is ending");
             // Only the watch knows when.
             std::future::pending().await
         };

@@ -100,7 +100,8 @@ pub(super) struct Plan {
     pub(super) pods: Vec<PodPlan>,
     pub(super) volumes: Vec<LocalVolume>,
     afterwards: Afterwards,
-    control_plane: bool,
+    /// What else there is to know of the node.
+    notes: Vec<&'static str>,
 }
 
 impl Plan {
@@ -113,20 +114,11 @@ impl Plan {
         let mut pods: Vec<PodPlan> =
             listing.pods.iter().map(|pod| plan_of(pod, &daemon_sets, afterwards)).collect();
         pods.sort_by(|a, b| a.pod.cmp(&b.pod));
-        let mut users: BTreeMap<(String, String), String> = BTreeMap::new();
-        for pod in &listing.pods {
-            let id = PodId::of(pod);
-            for claim in claims_of(pod) {
-                users.insert((id.namespace.clone(), claim), id.to_string());
-            }
-        }
+        let users = users(&listing.pods);
         let on_node = |volume| LocalVolume::on(&listing.node, volume, &users);
         let mut volumes: Vec<LocalVolume> = listing.volumes.iter().filter_map(on_node).collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        let labels = listing.node.metadata.labels.as_ref();
-        let control_plane =
-            CONTROL_PLANE.iter().any(|label| labels.is_some_and(|labels| labels.contains_key(*label)));
-        Self { pods, volumes, afterwards, control_plane }
+        Self { pods, volumes, afterwards, notes: notes(&listing.node, afterwards) }
     }
 
     /// Those that must be gone before the node is drained.
@@ -155,12 +147,7 @@ impl Plan {
     pub(super) fn lines(&self, given: &BTreeSet<Consent>) -> Vec<String> {
         let mut lines: Vec<String> = self.pods.iter().map(|pod| pod.line(given)).collect();
         lines.extend(self.volumes.iter().map(|volume| self.volume_line(volume, given)));
-        if self.control_plane && self.afterwards == Afterwards::Delete {
-            lines.push(
-                "note    this is a control-plane node: a member of etcd on it is not removed with the Node; remove it first"
-                    .to_owned(),
-            );
-        }
+        lines.extend(self.notes.iter().map(|note| format!("note    {note}")));
         lines
     }
 
@@ -172,7 +159,7 @@ impl Plan {
                 let option = Consent::LocalVolumes.option();
                 ("BLOCKED", format!("would be lost when the machine is installed anew ({option})"))
             }
-            (false, Afterwards::Keep) => ("volume", "stays on the node, as do its pods' data".to_owned()),
+            (false, Afterwards::Keep) => ("volume", "stays on the node".to_owned()),
             (false, Afterwards::Delete) => ("volume", "is claimed by nobody".to_owned()),
         };
         format!("{verb:<7} PersistentVolume {volume}: {fate}")
@@ -205,6 +192,30 @@ impl PodPlan {
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
         format!("{verb:<7} {}{why}", self.pod)
     }
+}
+
+/// The pods of the node by namespace and name of each of their claims.
+fn users(pods: &[Pod]) -> BTreeMap<(String, String), String> {
+    let of_pod = |pod| {
+        let id = PodId::of(pod);
+        claims_of(pod).map(move |claim| ((id.namespace.clone(), claim), id.to_string()))
+    };
+    pods.iter().flat_map(of_pod).collect()
+}
+
+fn notes(node: &Node, afterwards: Afterwards) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    let labels = node.metadata.labels.as_ref();
+    let control_plane = CONTROL_PLANE.iter().any(|it| labels.is_some_and(|labels| labels.contains_key(*it)));
+    if control_plane && afterwards == Afterwards::Delete {
+        notes.push("it is of the control plane: a member of etcd on it is not removed with the Node; remove it first");
+    }
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    if !ready.any(|condition| condition.status == "True") {
+        notes.push("it is not Ready: its pods end only when its kubelet answers, or `kubectl delete pod --force` ends them");
+    }
+    notes
 }
 
 fn plan_of(pod: &Pod, daemon_sets: &BTreeSet<(&str, &str)>, afterwards: Afterwards) -> PodPlan {

@@ -56,8 +56,9 @@ fn list(kind: &str, items: &[Value]) -> Value {
 }
 
 fn status(code: u16, message: &str, causes: &Value) -> Response {
+    let reason = if code == 404 { "NotFound" } else { "TooManyRequests" };
     let status = json!({
-        "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": message, "code": code,
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": message, "code": code, "reason": reason,
         "details": {"causes": causes},
     });
     (StatusCode::from_u16(code).unwrap(), status.to_string()).into_response()
@@ -89,7 +90,7 @@ impl Server {
             "GET /apis/apps/v1/daemonsets" => list("DaemonSetList", &[]),
             "GET /api/v1/persistentvolumes" => list("PersistentVolumeList", &[]),
             evict if evict.ends_with("/eviction") => return self.evict(evict),
-            _ => return status(404, "not found", &json!([])),
+            other => return status(404, &format!("no {other}"), &json!([])),
         };
         answer.to_string().into_response()
     }
