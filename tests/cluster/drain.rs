@@ -235,6 +235,7 @@ fn refused(cluster: &Cluster) {
             "--delete-emptydir-data (1), --lose-local-volumes (1), --force (",
         ],
     );
-    let unasked = [&[NAME], CONSENTS].concat();
-    drain(cluster, &unasked).refused("E-DRAIN-CONSENT", &["`--yes` agrees"]);
+    let unasked = drain(cluster, &[&[NAME], CONSENTS].concat());
+    unasked.refused("E-DRAIN-CONSENT", &["`--yes` agrees"]);
+    assert!(!unasked.out.contains("BLOCKED") && !unasked.out.contains("not Ready"), "{}", unasked.out);
 }
