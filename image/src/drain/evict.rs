@@ -86,23 +86,26 @@ impl Evictions<'_> {
     async fn one(&self, plan: &PodPlan, mut present: watch::Receiver<Option<BTreeSet<String>>>) {
         let pod = &plan.pod;
         let gone = async {
-            // An error means that the watch has ended, and with it this whole run.
-            let _ = present.wait_for(|uids| uids.as_ref().is_some_and(|uids| !uids.contains(&pod.uid))).await;
+            let is_gone =
+                |uids: &Option<BTreeSet<String>>| uids.as_ref().is_some_and(|it| !it.contains(&pod.uid));
+            if present.wait_for(is_gone).await.is_err() {
+                // Without a watch nobody knows; the whole run ends with it.
+                std::future::pending().await
+            }
         };
         let asked = async {
-            if plan.fate == Fate::Evict && !self.ask(pod).await {
-                return false;
+            if plan.fate == Fate::Wait || self.ask(pod).await {
+                self.left.put(pod, "is ending");
+                // Only the watch knows when it is gone.
+                std::future::pending().await
             }
-            self.left.put(pod, "is ending");
-            // Only the watch knows when.
-            std::future::pending().await
         };
         tokio::select! {
             () = gone => {
                 self.left.done(pod);
                 self.report.say(&format!("{pod} is gone"));
             }
-            _refused = asked => {}
+            () = asked => {}
         }
     }
 
