@@ -90,14 +90,14 @@ impl Evictions<'_> {
                 |uids: &Option<BTreeSet<String>>| uids.as_ref().is_some_and(|it| !it.contains(&pod.uid));
             if present.wait_for(is_gone).await.is_err() {
                 // Without a watch nobody knows; the whole run ends with it.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let asked = async {
             if plan.fate == Fate::Wait || self.ask(pod).await {
                 self.left.put(pod, "is ending");
                 // Only the watch knows when it is gone.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
