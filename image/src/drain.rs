@@ -19,11 +19,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tatara_spec::error::{Code, Fault};
 
-/// Take a node out of its cluster: cordon it, evict its pods, delete the Node.
+/// Take a node out of its cluster, before its machine is installed anew.
 ///
-/// Prints first what becomes of each pod and of each volume that exists on this node alone. What would be lost needs an option that
-/// agrees to it; where one is missing nothing is changed, and the exit status is 1. Pods of DaemonSets and static pods are left
-/// alone. PodDisruptionBudgets are honoured: what they refuse is tried again, and said. It can be run again at any time, and goes on.
+/// Cordons it, evicts its pods, deletes the Node. Prints first what becomes of each pod and of each volume that exists on this node
+/// alone. What would be lost needs an option that agrees to it; where one is missing nothing is changed, and the exit status is 1.
+/// Pods of DaemonSets and static pods are left alone. PodDisruptionBudgets are honoured: what they refuse is tried again, and said.
+/// It can be run again at any time, and goes on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the Node.

@@ -23,7 +23,7 @@ enum Command {
     Config(config_cmd::Command),
     /// Serve releases and configs over HTTPS, with a CA of its own.
     Serve(serve::Args),
-    /// Take a node out of its cluster, before its machine is installed anew.
+    // Its help is that of the arguments.
     Drain(Box<drain::Args>),
     /// Boot machines in QEMU.
     Vm(vm::Args),
