@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod config_cmd;
+pub mod drain;
 pub mod serve;
 pub mod vm;
 pub mod write;

@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tatara::{build, config_cmd, serve, vm, write};
+use tatara::{build, config_cmd, drain, serve, vm, write};
+use tatara_spec::error::Fault;
 
 /// From bare metal to a tuned Kubernetes node in one boot.
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ enum Command {
     Config(config_cmd::Command),
     /// Serve releases and configs over HTTPS, with a CA of its own.
     Serve(serve::Args),
+    // Its help is that of the arguments.
+    Drain(Box<drain::Args>),
     /// Boot machines in QEMU.
     Vm(vm::Args),
 }
@@ -41,11 +44,17 @@ enum Image {
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(status) => status,
-        Err(error) => {
-            eprintln!("tatara: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => report(&error),
     }
+}
+
+/// The chain of causes once, and where there is a code, the code and what to do.
+fn report(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<Fault>() {
+        Some(fault) => eprintln!("tatara: {}: {error:#}\nhint: {}", fault.code, fault.code.hint()),
+        None => eprintln!("tatara: {error:#}"),
+    }
+    ExitCode::FAILURE
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -56,6 +65,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Image(Image::Write(options)) => write::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Config(command) => config_cmd::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Drain(args) => drain::run(&args),
         Command::Vm(args) => vm::run(args),
     }
 }

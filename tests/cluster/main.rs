@@ -1,4 +1,5 @@
-//! A blank machine and a real cluster: it boots by PXE under UEFI, installs itself, joins on its first boot, runs pods, and is there again after a reboot.
+//! A blank machine and a real cluster: it boots by PXE under UEFI, installs itself, joins on its first boot, runs pods, is there again after
+//! a reboot and after a reinstall, and is drained.
 //! Everything is in a network namespace of the test, so that the API server reaches the machine's kubelet.
 
 use serde_json::json;
@@ -14,6 +15,7 @@ use support::server::Server;
 use support::ssh::Key;
 
 mod cuts;
+mod drain;
 mod faults;
 mod rejoin;
 
@@ -128,6 +130,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"], "the Node is another one");
         assert!(guest.never("step=join state=begin"), "it joined again:\n{}", guest.tail());
         node.logs("shared", "hello from a pod\n");
-        rejoin::reinstalled(&node, guest, &setup, &server, config);
+        let _guest = rejoin::reinstalled(&node, guest, &setup, &server, config);
+        drain::check(&node);
     });
 }

@@ -8,7 +8,13 @@ use support::guest::{Guest, Setup};
 use support::server::Server;
 
 /// The disk is written anew, so that nothing on it knows of the cluster: the Node of its name, which is not Ready any more, is taken over.
-pub(super) fn reinstalled(node: &Node<'_>, guest: Guest, setup: &Setup, server: &Server, config: NodeYaml) {
+pub(super) fn reinstalled(
+    node: &Node<'_>,
+    guest: Guest,
+    setup: &Setup,
+    server: &Server,
+    config: NodeYaml,
+) -> Guest {
     let object = format!("node/{NAME}");
     let get = |node: &Node<'_>| -> Value {
         node.cluster.json(&["get", &object, "--output=json"]).expect("the Node")
@@ -28,4 +34,5 @@ pub(super) fn reinstalled(node: &Node<'_>, guest: Guest, setup: &Setup, server: 
     assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "the Node is another one");
     let machine = |node: &Value| node["status"]["nodeInfo"]["machineID"].clone();
     assert_ne!(machine(&after), machine(&before), "nothing was installed");
+    guest
 }

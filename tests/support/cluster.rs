@@ -134,6 +134,12 @@ impl Cluster {
         crate::pki::pin_of(&pem)
     }
 
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn admin(&self) -> PathBuf {
+        self.path("admin.conf")
+    }
+
     /// Takes the API server away, or brings it back.
     pub fn api_server(&mut self, runs: bool) {
         self.plane.api_server(runs);

@@ -114,6 +114,11 @@ codes! {
     ImageImport "E-IMAGE-IMPORT" "A container image archive could not be imported." "The message has containerd's words; what is half imported is taken away, and it is tried again.";
     StateFull "E-STATE-FULL" "The state partition (/var) has too little room." "The message says how much is needed and free: remove what takes the room, or reinstall to a larger disk. It is tried again, and goes on by itself.";
     CpuNoise "E-CPU-NOISE" "Isolated CPUs are disturbed more than `tuning.accept` allows, so the node does not join." "`tatara-node status` names CPU and source. Interrupts of a device: fewer queues; ticks: `tatara-node tuning verify`; gaps without interrupts: the firmware (SMIs) or a hypervisor. `systemctl restart tatara-accept` measures again.";
+    DrainKubeconfig "E-DRAIN-KUBECONFIG" "The kubeconfig says of no cluster that could be asked." "Check the file that the message names, `--kubeconfig`, `--context` and `$KUBECONFIG`; `kubectl --kubeconfig FILE get nodes` must work.";
+    DrainApi "E-DRAIN-API" "The cluster does not answer, or refuses what the drain needs." "The message has the cluster's words. The credential must be allowed to list pods, DaemonSets and volumes, patch and delete Nodes, and create `pods/eviction`.";
+    DrainNode "E-DRAIN-NODE" "The cluster has no Node of this name." "`kubectl get nodes` lists them; a node that was drained to its end has none any more.";
+    DrainConsent "E-DRAIN-CONSENT" "Something of the node would be lost, and nobody has agreed to that. Nothing was changed." "The lines `BLOCKED` name each pod and volume and the option that agrees to its loss; save what is needed, then run it again with the options.";
+    DrainLeft "E-DRAIN-LEFT" "Pods are left on the node. It stays cordoned." "The message names each pod and what holds it up, often a PodDisruptionBudget. Run the same command again to go on, or `kubectl uncordon NODE` to give it up.";
     NodeState "E-NODE-STATE" "A record of the node could not be read or written." "Run it as root on a node that tatara booted; the message names the file.";
 }
 

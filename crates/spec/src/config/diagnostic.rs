@@ -135,7 +135,8 @@ pub(super) fn alternatives(names: &[&str]) -> String {
 const NEAREST_MAX_BYTES: usize = 64;
 
 /// The known word nearest to a mistyped one, if one is near: at most a third of its letters differ, or only the case.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > NEAREST_MAX_BYTES {
         return None;
     }

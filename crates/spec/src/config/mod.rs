@@ -25,7 +25,7 @@ mod user_id;
 mod v1alpha1;
 
 pub use accept::Accept;
-pub use diagnostic::{Diagnostic, to_fault};
+pub use diagnostic::{Diagnostic, nearest, to_fault};
 pub use firewall::{Cni, Firewall, NodePorts, OpenPort, PortProtocol};
 pub use format::is_bootstrap_token;
 pub use kubernetes::{ImageArchive, Join, Kubernetes, RegistryMirror, Role, Taint, TaintEffect};
