@@ -65,7 +65,7 @@ impl ByHand {
         let _ = node.ssh(&prepare());
         let begin = Instant::now();
         let _ =
-            node.ssh("for image in /root/*.tar; do sudo ctr --namespace k8s.io images import $image; done");
+            node.ssh("for image in /srv/*.tar; do sudo ctr --namespace k8s.io images import $image; done");
         let images_s = seconds(begin, Instant::now());
         let _ = node.ssh(SHIELD);
         reboot(stage, &guest);
@@ -134,7 +134,7 @@ fn furnish(root: &Path, stage: &Stage) -> Result<()> {
     let programs = cluster::programs();
     timed(&mut shell(&format!(
         "install -m 755 {programs}/kubeadm {programs}/kubectl {programs}/kubelet {root}/usr/bin/
-         cp {images}/*.tar {root}/root/
+         cp {images}/*.tar {root}/srv/
          chroot {root} useradd --home-dir /home/alice --shell /bin/bash alice
          chroot {root} chown -R alice: /home/alice
          chmod -R go= {root}/home/alice/.ssh
@@ -142,7 +142,7 @@ fn furnish(root: &Path, stage: &Stage) -> Result<()> {
          ln -sf ../run/systemd/resolve/stub-resolv.conf {root}/etc/resolv.conf
          chroot {root} systemd-machine-id-setup
          chroot {root} systemctl --quiet disable etcd
-         chroot {root} systemctl --quiet enable ssh systemd-networkd answers",
+         chroot {root} systemctl --quiet enable ssh systemd-networkd systemd-resolved answers",
         programs = programs.display(),
         images = images.display(),
         root = root.display(),
@@ -180,7 +180,7 @@ fn prepare() -> String {
         file("/etc/modules-load.d/kubernetes.conf", "overlay\nbr_netfilter\n"),
         "sudo modprobe overlay\nsudo modprobe br_netfilter\n".to_owned(),
         file("/etc/sysctl.d/90-kubernetes.conf", sysctls),
-        "sudo sysctl --quiet --system\n".to_owned(),
+        "sudo sysctl --quiet --load=/etc/sysctl.d/90-kubernetes.conf\n".to_owned(),
         file("/etc/containerd/config.toml", &containerd),
         "sudo systemctl restart containerd\n".to_owned(),
     ]
