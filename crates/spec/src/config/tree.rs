@@ -4,7 +4,7 @@
 //! surprising is refused here: anchors, aliases, merge keys, tags, duplicate keys, several documents.
 
 use super::diagnostic::{Position, Problem, quote};
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, options};
 use std::collections::HashMap;
 
 /// A value.
@@ -78,7 +78,9 @@ const ITEMS_MAX: usize = 1000;
 ///
 /// Problems that do not hide the rest of the text are pushed to `problems`; the others end the reading.
 pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
-    let mut reader = Reader { events: Parser::new_from_str(text), problems };
+    // Another crate of the same build may have asked the parser to tell comments: the option holds whatever its features are.
+    let options = options! { emit_comments: false };
+    let mut reader = Reader { events: Parser::new_from_str_with_options(text, options), problems };
     let node = loop {
         let (event, span) = reader.next()?;
         match event {
