@@ -10,15 +10,15 @@ use support::seed::some;
 use support::server::Server;
 use support::ssh::Key;
 
-/// Console lines, in their order: systemd begins, containerd is up, an archive is fetched, is verified and now imported, is imported and
-/// not yet on the disk, kubeadm begins, has written the kubelet's configuration and starts it, waits for the kubelet's certificate, has
-/// joined, and the stamp is written but no secret erased.
+/// Console lines, in their order: PID 1 hands over, systemd begins, containerd is up and an archive is fetched, is verified and now
+/// imported, is imported and not yet on the disk, kubeadm begins, has written the kubelet's configuration and starts it, waits for the
+/// kubelet's certificate, has joined, and the stamp is written but no secret erased.
 const POINTS: [&str; 10] = [
     "step=switch-root state=ok",
-    "Started containerd.service",
+    "systemd[1]: Listening on",
     "step=images state=begin",
-    "is verified; importing it",
-    "is imported: registry.test/pod",
+    "pod.tar is verified; importing it",
+    "pod.tar is imported",
     "step=join state=begin",
     "kubeadm: [kubelet-start] Starting the kubelet",
     "kubeadm: [kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap",
