@@ -3,6 +3,7 @@
 //! Everything is in a network namespace of the test, so that the API server reaches the machine's kubelet.
 
 use serde_json::json;
+use std::process::Command;
 use std::time::Duration;
 use support::cluster::Cluster;
 use support::cluster::worker::{
@@ -94,6 +95,24 @@ fn check_secret(node: &Node<'_>, token: &str) {
     assert_eq!(found, "", "the token is still on the node");
 }
 
+/// Nor in any block of its disk, be it in use or not.
+fn check_blocks(setup: &Setup, token: &str) {
+    let secret = token.split('.').nth(1).unwrap_or_default();
+    for disk in setup.disk_paths() {
+        let mut grep = Command::new("grep");
+        // With lines that end at zeros: a hole of gigabytes would be one line.
+        grep.args(["--text", "--null-data", "--fixed-strings", "--only-matching", "--byte-offset", secret])
+            .arg(&disk);
+        let found = grep.output().expect("grep");
+        let places = String::from_utf8_lossy(&found.stdout);
+        assert_eq!(
+            (found.status.code(), &*places),
+            (Some(1), ""),
+            "the token is on the disk, at these bytes"
+        );
+    }
+}
+
 #[test]
 fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
     let release = release::node();
@@ -123,6 +142,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         check_secret(&node, &token);
         let _ = key.login_at("alice", ADDRESS, 22, "sudo poweroff");
         guest.ended(BOOT);
+        check_blocks(&setup, &token);
 
         // By now a join would find a Node of its name, and a token that was used.
         let guest = Guest::start(&setup.again(Start::Disk), None);
