@@ -77,7 +77,7 @@ fn virtio_scsi_disk() {
 fn a_disk_whose_name_was_typed_twice() {
     let setup = disk(Bus::VirtioBlk).vga_console();
     let mut config = NodeYaml::new("node-1");
-    config.confirm = "console";
+    config.install = "  confirm: console\n";
     let server = served(&setup, &config);
     let guest = Guest::start(&setup, Some(&server));
     guest.expect("type `vda` and Enter, twice", INSTALL);

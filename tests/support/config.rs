@@ -15,8 +15,8 @@ pub struct NodeYaml {
     pub wipe: &'static str,
     /// `install.handover`.
     pub handover: &'static str,
-    /// `install.confirm`.
-    pub confirm: &'static str,
+    /// Further YAML of `install`, indented.
+    pub install: &'static str,
     /// Further top-level YAML.
     pub more: String,
 }
@@ -32,7 +32,7 @@ impl NodeYaml {
             disk: "{}".to_owned(),
             wipe: "never",
             handover: "kexec",
-            confirm: "none",
+            install: "",
             more: String::new(),
         }
     }
@@ -47,7 +47,7 @@ impl NodeYaml {
     /// The text that the machine fetches.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { name, serial, generation, disk, wipe, handover, confirm, more } = self;
+        let Self { name, serial, generation, disk, wipe, handover, install, more } = self;
         format!(
             "apiVersion: tatara.dev/v1alpha1\n\
              kind: NodeConfig\n\
@@ -58,8 +58,7 @@ impl NodeYaml {
              \x20 disk: {disk}\n\
              \x20 wipe: {wipe}\n\
              \x20 handover: {handover}\n\
-             \x20 confirm: {confirm}\n\
-             {more}"
+             {install}{more}"
         )
     }
 }
