@@ -2,6 +2,7 @@
 
 use crate::span::{Medium, get};
 use crate::{bootenv, ext4, grub, write};
+use rustix::io::Errno;
 use tatara_disk::gpt::table::{self, Entry, Table};
 use tatara_disk::probe;
 use tatara_spec::Fault;
@@ -53,14 +54,26 @@ fn ours(medium: &Medium<'_>, table: &Table, read_record: ReadRecord<'_>) -> Resu
     if head.iter().all(|&byte| byte == 0) {
         return without_record(medium, "its state partition is erased");
     }
-    let Some(record) = read_record(state)? else {
-        return without_record(medium, "its state partition holds no install record");
+    let record = match read_record(state) {
+        Ok(Some(record)) => record,
+        Ok(None) => return without_record(medium, "its state partition holds no install record"),
+        Err(fault) if is_damage(&fault) => return without_record(medium, &fault.chain()),
+        Err(fault) => return Err(fault),
     };
     let env = bootenv::read_from(medium, &table.partitions)
         .ok()
         .flatten()
         .unwrap_or_else(|| bootenv::assumed(&record));
     Ok(Content::Installed(Box::new(Installed { record, env })))
+}
+
+/// Whether what was read makes no sense, in contrast to what could not be read this time. ext4 says so of a superblock and of what it
+/// describes (kernel, fs/ext4/ext4.h: `EFSBADCRC` is EBADMSG, `EFSCORRUPTED` EUCLEAN; mount(2): EINVAL).
+fn is_damage(fault: &Fault) -> bool {
+    let Some(source) = &fault.source else { return false };
+    let number = source.downcast_ref::<tatara_sys::Error>().and_then(tatara_sys::Error::errno);
+    let damage = [Errno::BADMSG, Errno::UCLEAN, Errno::INVAL].map(Errno::raw_os_error);
+    number.is_some_and(|number| damage.contains(&number)) || source.is::<serde_json::Error>()
 }
 
 /// Our partitions, but no record. An install replaces the boot sector first ([`write::erase`]) and writes GRUB's last, when the record

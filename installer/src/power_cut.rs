@@ -3,9 +3,10 @@
 use crate::artifact::{Progress, Source, fetch_all};
 use crate::content::judge;
 use crate::install::{Job, whole_disk};
-use crate::span::{Medium, get};
+use crate::span::{Medium, get, put};
 use crate::{bootenv, esp, parts, write};
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
@@ -316,6 +317,29 @@ fn a_complete_install_without_its_record_is_never_overwritten() {
     disk.zero_range(state.first_byte, 4096).unwrap();
     let erased = found(&disk, b"no record");
     assert!(matches!(&erased, Content::Unreadable(why) if why.contains("wipefs")), "{erased:?}");
+}
+
+/// A disk that loses what it said that it had kept leaves half a superblock. Nobody is asked about an install that was not complete.
+#[test]
+fn a_damaged_state_partition_is_an_interrupted_install_unless_the_install_was_complete() {
+    let (disk, _, _) = installed();
+    let judged = |number: Errno| {
+        let refused = tatara_sys::Error::new("mount", "/dev/vda5", number);
+        let fault = Fault::caused(Code::StateMount, "the state partition cannot be mounted", refused);
+        let found = std::cell::RefCell::new(Some(fault));
+        judge(&disk.medium(), &|_: &Entry| Err(found.take().expect("it is read once"))).content
+    };
+    let complete = judged(Errno::BADMSG);
+    assert!(matches!(&complete, Content::Unreadable(why) if why.contains("wipefs")), "{complete:?}");
+    let mut sector = [0; 512];
+    get(&disk, 0, &mut sector).unwrap();
+    sector[..440].fill(0);
+    put(&disk, 0, &sector).unwrap();
+    for number in [Errno::BADMSG, Errno::UCLEAN, Errno::INVAL] {
+        assert_eq!(judged(number), Content::Interrupted, "{number}");
+    }
+    let unread = judged(Errno::IO);
+    assert!(matches!(unread, Content::Unreadable(_)), "a cable may have been loose: {unread:?}");
 }
 
 #[test]
