@@ -28,8 +28,6 @@ pub(crate) struct Times {
     pub(crate) images_s: f64,
     /// The last kernel's start to multi-user.target.
     pub(crate) last_boot_s: f64,
-    /// Passes through the firmware.
-    pub(crate) firmware_boots: u32,
 }
 
 /// The installed machine: a kernel that QEMU loads, and a disk that is one file system.
@@ -83,7 +81,7 @@ impl ByHand {
         let ready = seconds(power_on, Instant::now());
         let last_boot_s = node.multi_user_s();
         reboot(stage, &guest);
-        Ok(Times { join, joined, ready, images_s, last_boot_s, firmware_boots: 3 })
+        Ok(Times { join, joined, ready, images_s, last_boot_s })
     }
 
     /// Starts it and waits until SSH answers.

@@ -18,15 +18,13 @@ const RUNS: usize = 1;
 pub(crate) fn measure(figures: &mut Figures, rivals: &Rivals) -> Result<()> {
     let (release, rivals) = (release::node(), rivals.clone());
     let (ours, theirs) = lan::alone(move || both(&release, &rivals))?;
-    let mut add =
-        |name, of: &dyn Fn(&Times) -> f64, unit| figures.add(name, of(&ours), of(&theirs), unit, RUNS);
-    add("ready.power_on_to_ready", &|times| times.ready, "s");
-    add("ready.power_on_to_join", &|times| times.join, "s");
-    add("ready.kubeadm_join", &|times| times.joined - times.join, "s");
-    add("ready.joined_to_ready", &|times| times.ready - times.joined, "s");
-    add("ready.images", &|times| times.images_s, "s");
-    add("ready.last_boot", &|times| times.last_boot_s, "s");
-    add("ready.firmware_boots", &|times| f64::from(times.firmware_boots), "boots");
+    let mut add = |name, of: &dyn Fn(&Times) -> f64| figures.add(name, of(&ours), of(&theirs), "s", RUNS);
+    add("ready.power_on_to_ready", &|times| times.ready);
+    add("ready.power_on_to_join", &|times| times.join);
+    add("ready.kubeadm_join", &|times| times.joined - times.join);
+    add("ready.joined_to_ready", &|times| times.ready - times.joined);
+    add("ready.images", &|times| times.images_s);
+    add("ready.last_boot", &|times| times.last_boot_s);
     Ok(())
 }
 
@@ -55,5 +53,5 @@ fn ours(stage: &Stage) -> Result<Times> {
     let last_boot_s = stage.node().multi_user_s();
     let _ = stage.key.login_at("alice", worker::ADDRESS, 22, "sudo poweroff");
     guest.ended(BOOT);
-    Ok(Times { join, joined, ready, images_s: images.1 - images.0, last_boot_s, firmware_boots: 1 })
+    Ok(Times { join, joined, ready, images_s: images.1 - images.0, last_boot_s })
 }

@@ -1,13 +1,11 @@
 //! The power goes on the way from switch_root to Ready. Started again, the machine goes on: in the end it is one Node, and Ready.
 
 use super::{JOINED, check_secret, machine};
-use support::cluster::Cluster;
-use support::cluster::worker::{BOOT, HOST, NAME, Node, config, images, network, network_plugin};
+use support::cluster::worker::{BOOT, NAME, Stage};
 use support::guest::{Guest, Setup, Start};
 use support::lan;
 use support::release;
 use support::seed::some;
-use support::server::Server;
 use support::ssh::Key;
 
 /// Console lines, in their order: PID 1 hands over, systemd begins, containerd is up and an archive is fetched, is verified and now
@@ -34,23 +32,17 @@ const SALT: u64 = 21;
 fn a_node_whose_power_goes_before_it_is_ready_goes_on() {
     let release = release::node();
     lan::alone(move || {
-        let _dhcp = network();
-        let cluster = Cluster::start(HOST);
-        cluster.apply(&network_plugin());
-        let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
-        let (key, setup, token) = (Key::generate(), machine(), cluster.token("2h"));
-        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
-        server.publish(&setup.mac(), &config.text());
-        let mut guest = Guest::start(&setup, Some(&server));
+        let stage = Stage::new(&release, machine(), Key::generate());
+        let mut guest = Guest::start(&stage.setup, Some(&stage.server));
         for point in some(&POINTS, SAMPLE, SALT) {
             println!("the power goes at `{point}`");
-            guest = cut(guest, &setup, point);
+            guest = cut(guest, &stage.setup, point);
         }
         guest.expect(JOINED, BOOT);
-        let node = Node { cluster: &cluster, key: &key };
+        let node = stage.node();
         let ready = node.ready(None);
         // The images are whole: the pod that brings the cluster's network runs from one of them.
-        assert_eq!(cluster.say(&["get", "nodes", "--output=name"]).trim(), format!("node/{NAME}"));
+        assert_eq!(stage.cluster.say(&["get", "nodes", "--output=name"]).trim(), format!("node/{NAME}"));
         assert_eq!(ready["metadata"]["name"], NAME);
         assert_eq!(node.join_status()["state"], "joined");
         let left = node.ssh("sudo ls /var/lib/tatara/kubernetes /var/lib/tatara/kubernetes/images");
@@ -58,7 +50,7 @@ fn a_node_whose_power_goes_before_it_is_ready_goes_on() {
             !left.contains("partial") && !left.contains("joining") && !left.contains("importing"),
             "{left}"
         );
-        check_secret(&node, &token);
+        check_secret(&node, &stage.token);
     });
 }
 

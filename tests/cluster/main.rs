@@ -6,13 +6,10 @@ use serde_json::json;
 use std::process::Command;
 use std::time::Duration;
 use support::cluster::Cluster;
-use support::cluster::worker::{
-    self, ADDRESS, BOOT, HOST, Node, POD, config, images, network, network_plugin, pod,
-};
+use support::cluster::worker::{self, ADDRESS, BOOT, HOST, Node, POD, Stage, network, pod};
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::lan;
 use support::release;
-use support::server::Server;
 use support::ssh::Key;
 
 mod cuts;
@@ -117,21 +114,14 @@ fn check_blocks(setup: &Setup, token: &str) {
 fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
     let release = release::node();
     lan::alone(move || {
-        let _dhcp = network();
-        let cluster = Cluster::start(HOST);
-        cluster.apply(&network_plugin());
-        let server = Server::at(HOST, HOST, &release, &["console=ttyS0"]);
-        let key = Key::generate();
-        let token = cluster.token("2h");
-        let setup = worker::machine(Firmware::Uefi, Start::Pxe);
-        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key)
-            .with(&format!("firewall: {{ssh: [{HOST}], kubelet: [{HOST}]}}\n"));
-        server.publish(&setup.mac(), &config.text());
+        let stage = Stage::new(&release, worker::machine(Firmware::Uefi, Start::Pxe), Key::generate());
+        let (node, setup) = (stage.node(), &stage.setup);
+        let config = stage.config.clone().with(&format!("firewall: {{ssh: [{HOST}], kubelet: [{HOST}]}}\n"));
+        stage.server.publish(&setup.mac(), &config.text());
 
-        let guest = Guest::start(&setup, Some(&server));
+        let guest = Guest::start(setup, Some(&stage.server));
         guest.expect("step=record state=ok", INSTALL);
         guest.expect(JOINED, BOOT);
-        let node = Node { cluster: &cluster, key: &key };
         let first = node.ready(None);
         assert_eq!(first["metadata"]["labels"]["example.com/rack"], "r1");
         assert_eq!(first["status"]["nodeInfo"]["kubeletVersion"], "v1.20.2");
@@ -139,10 +129,10 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         check_firewall(&node);
         check_pods(&node);
         check_units(&node);
-        check_secret(&node, &token);
-        let _ = key.login_at("alice", ADDRESS, 22, "sudo poweroff");
+        check_secret(&node, &stage.token);
+        let _ = stage.key.login_at("alice", ADDRESS, 22, "sudo poweroff");
         guest.ended(BOOT);
-        check_blocks(&setup, &token);
+        check_blocks(setup, &stage.token);
 
         // By now a join would find a Node of its name, and a token that was used.
         let guest = Guest::start(&setup.again(Start::Disk), None);
@@ -150,7 +140,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(again["metadata"]["uid"], first["metadata"]["uid"], "the Node is another one");
         assert!(guest.never("step=join state=begin"), "it joined again:\n{}", guest.tail());
         node.logs("shared", "hello from a pod\n");
-        let _guest = rejoin::reinstalled(&node, guest, &setup, &server, config);
+        let _guest = rejoin::reinstalled(&node, guest, setup, &stage.server, config);
         drain::check(&node);
     });
 }
