@@ -42,8 +42,9 @@ fn ends_at(done: &'static str, setup: &Setup, lines: &[&str], disks: Disks) {
         for line in lines {
             guest.expect(line, SOON);
         }
-        // Its driver is loaded beside the others; before that nobody hears the button.
-        guest.printed("input: Power Button", SOON);
+        // Its driver is loaded beside the others, and says this when it hears the button (kernel, drivers/acpi/button.c, acpi_button_add);
+        // the line of its input device comes before that.
+        guest.printed("ACPI: button: Power Button", SOON);
         by.ask(&guest);
     }
     if disks == Disks::Untouched {
