@@ -72,7 +72,7 @@ fn virtio_scsi_disk() {
     check(&installs(&disk(Bus::VirtioScsi)));
 }
 
-/// With `install.confirm: console` nothing is written before the disk's name was typed twice.
+/// With `install.confirm: console` no disk is laid out before its name was typed twice.
 #[test]
 fn a_disk_whose_name_was_typed_twice() {
     let setup = disk(Bus::VirtioBlk).vga_console();

@@ -25,13 +25,22 @@ pub(crate) fn kubeconfig(input: &[u8]) {
         Err(fault) => {
             check_refusal(&fault);
             // What is shorter may be a word of the message by chance.
-            let long = secrets(&text).into_iter().filter(|secret| secret.len() >= 16);
+            let long =
+                secrets(&text).into_iter().filter(|secret| secret.len() >= 16).chain(credentials(&text));
             long.for_each(|secret| assert!(!fault.chain().contains(&secret), "{}", fault.chain()));
         }
     }
     if let Some(bearer) = bearer(&text) {
         assert!(bearer.is_empty() || secrets(&text).contains(&bearer), "a bearer that nobody erases");
     }
+}
+
+/// What looks like a credential, also where the file cannot be read as one: the tokens of kubeadm and of service accounts, and keys as
+/// Base64, are long words with digits.
+fn credentials(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "+/=._-".contains(c)));
+    let long = words.filter(|word| word.len() >= 20 && word.contains(|c: char| c.is_ascii_digit()));
+    long.map(str::to_owned)
 }
 
 pub(crate) fn node_object(input: &[u8]) {

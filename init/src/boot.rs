@@ -54,7 +54,8 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     match m.step(Step::Plan, |m| decide(m, &wanted, &disks))? {
         Plan::Install(target) | Plan::Reinstall(target) => {
             if wanted.config.install.confirm == Confirm::Console {
-                m.step(Step::Confirm, |m| confirm::disk(m, &target))?;
+                let disk = find(&disks, &target)?;
+                m.step(Step::Confirm, |m| confirm::disk(m, disk))?;
             }
             install::whole_disk(m, &wanted, find(&disks, &target)?, &target)?;
             install::hand_over(m, &wanted, &target)

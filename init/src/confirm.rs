@@ -4,15 +4,26 @@ use crate::machine::Machine;
 use std::path::Path;
 use std::time::Duration;
 use tatara_init::console::Answers;
-use tatara_spec::plan::Target;
+use tatara_spec::plan::Disk;
 use tatara_spec::{Code, Fault};
 
 /// So often it is asked again: whoever comes later sees only what is printed later.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// Waits until the name of the disk was typed twice on one console, for as long as it takes.
-pub(crate) fn disk(m: &mut Machine, target: &Target) -> Result<((), String), Fault> {
-    let name = target.disk.trim_start_matches("/dev/");
+/// Waits until the name of the disk was typed twice on one console, for as long as it takes. Days may pass, and the name may be another
+/// disk's by then, or the disk may hold something else: that was not asked for.
+pub(crate) fn disk(m: &mut Machine, disk: &Disk) -> Result<((), String), Fault> {
+    let console = answered(m, disk)?;
+    if m.settled_disks()?.contains(disk) {
+        return Ok(((), format!("disk={} console={console}", disk.path)));
+    }
+    let why = format!("{} has changed since it was asked whether it may be overwritten", disk.path);
+    Err(Fault::new(Code::DiskChanged, why))
+}
+
+/// The console on which it was confirmed.
+fn answered(m: &Machine, disk: &Disk) -> Result<String, Fault> {
+    let name = disk.path.trim_start_matches("/dev/");
     let mut answers = Answers::open_all(Path::new("/proc"), Path::new("/dev"));
     let mut typed = Typed::default();
     m.reporter.info(&question(name));
@@ -20,7 +31,7 @@ pub(crate) fn disk(m: &mut Machine, target: &Target) -> Result<((), String), Fau
         match answers.next(REMIND) {
             None => m.reporter.info(&question(name)),
             Some((console, answer)) => match typed.take(name, &console, &answer) {
-                Answer::Confirmed => return Ok(((), format!("disk={} console={console}", target.disk))),
+                Answer::Confirmed => return Ok(console),
                 Answer::Once => m.reporter.info(&format!("type `{name}` once more to overwrite the disk")),
                 Answer::Wrong => {
                     m.reporter.info(&format!("that is not `{name}`; nothing is overwritten"));
@@ -30,7 +41,7 @@ pub(crate) fn disk(m: &mut Machine, target: &Target) -> Result<((), String), Fau
         }
     }
     let why =
-        format!("nobody can be asked whether {} may be overwritten: no console can be typed on", target.disk);
+        format!("nobody can be asked whether {} may be overwritten: no console can be typed on", disk.path);
     Err(Fault::new(Code::Confirm, why))
 }
 

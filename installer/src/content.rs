@@ -5,10 +5,10 @@ use crate::{bootenv, ext4, grub, write};
 use rustix::io::Errno;
 use tatara_disk::gpt::table::{self, Entry, Table};
 use tatara_disk::probe;
-use tatara_spec::Fault;
 use tatara_spec::layout::STATE;
 use tatara_spec::plan::{Content, Installed};
 use tatara_spec::record::InstallRecord;
+use tatara_spec::{Code, Fault};
 
 /// What was found, and what else the table says.
 #[derive(Debug)]
@@ -29,8 +29,7 @@ pub(crate) fn judge(medium: &Medium<'_>, read_record: ReadRecord<'_>) -> Found {
     }
     match table::read(&mut medium.cached(), medium.sector_bytes) {
         Err(error) => {
-            let fault =
-                Fault::caused(tatara_spec::Code::DiskRead, "its partition table cannot be read", error);
+            let fault = Fault::caused(Code::DiskRead, "its partition table cannot be read", error);
             Found { content: Content::Unreadable(fault.chain()), labels: Vec::new() }
         }
         Ok(Some(table)) => {
@@ -71,9 +70,16 @@ fn ours(medium: &Medium<'_>, table: &Table, read_record: ReadRecord<'_>) -> Resu
 /// describes (kernel, fs/ext4/ext4.h: `EFSBADCRC` is EBADMSG, `EFSCORRUPTED` EUCLEAN; mount(2): EINVAL).
 fn is_damage(fault: &Fault) -> bool {
     let Some(source) = &fault.source else { return false };
+    if source.is::<serde_json::Error>() {
+        return true;
+    }
     let number = source.downcast_ref::<tatara_sys::Error>().and_then(tatara_sys::Error::errno);
-    let damage = [Errno::BADMSG, Errno::UCLEAN, Errno::INVAL].map(Errno::raw_os_error);
-    number.is_some_and(|number| damage.contains(&number)) || source.is::<serde_json::Error>()
+    match number.map(Errno::from_raw_os_error) {
+        Some(Errno::BADMSG | Errno::UCLEAN) => true,
+        // Other calls say it of what was asked for.
+        Some(Errno::INVAL) => fault.code == Code::StateMount,
+        _ => false,
+    }
 }
 
 /// Our partitions, but no record. An install replaces the boot sector first ([`write::erase`]) and writes GRUB's last, when the record

@@ -323,12 +323,13 @@ fn a_complete_install_without_its_record_is_never_overwritten() {
 #[test]
 fn a_damaged_state_partition_is_an_interrupted_install_unless_the_install_was_complete() {
     let (disk, _, _) = installed();
-    let judged = |number: Errno| {
+    let judged_as = |code: Code, number: Errno| {
         let refused = tatara_sys::Error::new("mount", "/dev/vda5", number);
-        let fault = Fault::caused(Code::StateMount, "the state partition cannot be mounted", refused);
+        let fault = Fault::caused(code, "the state partition cannot be mounted", refused);
         let found = std::cell::RefCell::new(Some(fault));
         judge(&disk.medium(), &|_: &Entry| Err(found.take().expect("it is read once"))).content
     };
+    let judged = |number| judged_as(Code::StateMount, number);
     let complete = judged(Errno::BADMSG);
     assert!(matches!(&complete, Content::Unreadable(why) if why.contains("wipefs")), "{complete:?}");
     let mut sector = [0; 512];
@@ -340,6 +341,11 @@ fn a_damaged_state_partition_is_an_interrupted_install_unless_the_install_was_co
     }
     let unread = judged(Errno::IO);
     assert!(matches!(unread, Content::Unreadable(_)), "a cable may have been loose: {unread:?}");
+    let asked_wrongly = judged_as(Code::DiskRead, Errno::INVAL);
+    assert!(
+        matches!(asked_wrongly, Content::Unreadable(_)),
+        "says nothing of what is there: {asked_wrongly:?}"
+    );
 }
 
 #[test]

@@ -73,6 +73,7 @@ codes! {
     DiskForeign "E-DISK-FOREIGN" "The disk holds something that is not ours." "If it may be lost, set `install.wipe: foreign`; the message says what was found.";
     DiskOtherNode "E-DISK-OTHER-NODE" "The disk holds another node." "If the disk was moved here and that node may be lost, set `install.wipe: foreign`; if the node was renamed, give the config its old name, or wipe and install it anew.";
     Confirm "E-CONFIRM" "Nobody can confirm that the disk may be overwritten." "Attach a keyboard and name its screen or serial port with `console=`, or set `install.confirm: none`.";
+    DiskChanged "E-DISK-CHANGED" "The disk is not the one any more that somebody was asked about." "Disks were changed or written while the console waited for an answer: read the plan above again, and answer again.";
     DiskRead "E-DISK-READ" "The disk could not be read." "Look at the kernel's lines about the disk; replace the disk or its cable.";
     DiskWrite "E-DISK-WRITE" "The disk could not be written." "Look at the kernel's lines about the disk; replace the disk or its cable.";
     DiskVerify "E-DISK-VERIFY" "What was read back from the disk is not what was written." "The disk lies or is broken: replace it.";

@@ -12,25 +12,18 @@ use tatara_spec::{Code, Fault};
 /// Files of each kind that are kept; one is a few KiB.
 const KEPT: usize = 10;
 
-/// Keeps a timeline and drops the oldest ones of its kind.
-pub(super) fn keep(directory: &Path, timeline: &Timeline, json: &[u8]) -> Result<(), Fault> {
+/// Keeps a timeline and drops the oldest ones of its kind; says in which file.
+pub(super) fn keep(directory: &Path, timeline: &Timeline, json: &[u8]) -> Result<PathBuf, Fault> {
     let kind = kind(timeline);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    write_atomically(&directory.join(format!("{now:010}-{kind}.json")), json)?;
+    let path = directory.join(format!("{now:010}-{kind}.json"));
+    write_atomically(&path, json)?;
     let mut files = list(directory, kind)?;
     while files.len() > KEPT {
         let oldest = files.remove(0);
         fs::remove_file(&oldest).map_err(|error| fault("remove", &oldest, error))?;
     }
-    Ok(())
-}
-
-/// Writes this boot's timeline anew in the place of what was kept of it.
-pub(super) fn amend(directory: &Path, timeline: &Timeline, json: &[u8]) -> Result<(), Fault> {
-    match list(directory, kind(timeline))?.pop() {
-        Some(newest) => write_atomically(&newest, json),
-        None => keep(directory, timeline, json),
-    }
+    Ok(path)
 }
 
 /// The newest timeline of an install.
@@ -68,7 +61,7 @@ fn fault(operation: &str, path: &Path, error: std::io::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEPT, amend, keep, list, newest_install};
+    use super::{KEPT, keep, list, newest_install};
     use tatara_spec::record::{StepTime, Timeline};
     use tatara_spec::step::Step;
 
@@ -85,11 +78,8 @@ mod tests {
 
         assert_eq!(newest_install(directory.path()).unwrap(), None);
         let install = Timeline { kernels: vec![vec![StepTime::begin(Step::Payload, 1.0)]] };
-        keep(directory.path(), &install, b"{}").unwrap();
-        let kept = newest_install(directory.path()).unwrap();
-        amend(directory.path(), &install, b"{\"kernels\": []}").unwrap();
-        assert_eq!(newest_install(directory.path()).unwrap(), kept, "one boot, one file");
-        assert_eq!(std::fs::read_to_string(kept.unwrap()).unwrap(), "{\"kernels\": []}");
+        let kept = keep(directory.path(), &install, b"{}").unwrap();
+        assert_eq!(newest_install(directory.path()).unwrap(), Some(kept));
         assert_eq!(list(directory.path(), "boot").unwrap().len(), KEPT);
     }
 }

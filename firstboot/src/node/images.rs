@@ -27,6 +27,9 @@ use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
 use url::Url;
 
+/// There when a pass has begun in this boot.
+const PASSED: &str = "/run/tatara/images-passed";
+
 /// More than the largest image archives there are; a wrong URL must not fill the disk for hours. 64 GiB.
 const LIMIT_BYTES: u64 = 64 << 30;
 
@@ -36,7 +39,8 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     let config = node.config()?;
     let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
     let system = System::default();
-    let importer = Importer { node, containerd: Containerd(&system) };
+    let alone = first_pass(node)?;
+    let importer = Importer { node, containerd: Containerd(&system), alone };
     let import = || {
         let imported = importer.all(&kubernetes.images)?;
         Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
@@ -54,6 +58,14 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether this boot has had no pass yet: the kubelet starts when that has ended, however it ended.
+fn first_pass(node: &Node) -> Result<bool, Fault> {
+    let passed = node.run(PASSED);
+    let first = !passed.exists();
+    write_atomically(&passed, b"")?;
+    Ok(first)
+}
+
 /// A pass of a node that is a member already.
 fn once(node: &Node, import: impl FnOnce() -> Result<((), String), Fault>) -> Result<(), Fault> {
     let begin_s = seconds_since_boot();
@@ -66,17 +78,23 @@ fn once(node: &Node, import: impl FnOnce() -> Result<((), String), Fault>) -> Re
         }
     }
     let end_s = Some(seconds_since_boot());
-    timeline::record(node, StepTime { name: Step::Images.name().to_owned(), begin_s, end_s })
+    timeline::record(node, StepTime { name: Step::Images.name().to_owned(), begin_s, end_s });
+    timeline::keep(node);
+    Ok(())
 }
 
 struct Importer<'a> {
     node: &'a Node,
     containerd: Containerd<'a>,
+    /// No kubelet has started yet, so that what is new in containerd is the import's. Later it may be a pod's.
+    alone: bool,
 }
 
 impl Importer<'_> {
     /// How many had to be imported.
     fn all(&self, archives: &[ImageArchive]) -> Result<usize, Fault> {
+        // Cut off before its archive was removed, an import leaves that, also when it is all there.
+        remove(&self.partial())?;
         if archives.is_empty() {
             return Ok(0);
         }
@@ -103,10 +121,11 @@ impl Importer<'_> {
         failure.map_or(Ok(imported), Err)
     }
 
-    /// Removes what an import has left that did not come to its end. What was there before is kept.
+    /// Removes what an import has left that did not come to its end. What was there before is kept. Beside a kubelet that is left to the
+    /// next boot.
     fn undo_half(&self) -> Result<(), Fault> {
         let importing = self.importing();
-        if !importing.exists() {
+        if !importing.exists() || !self.alone {
             return Ok(());
         }
         // A list that cannot be read is of nothing: every image comes again by its archive, or from its registry.
@@ -119,13 +138,17 @@ impl Importer<'_> {
         self.node.state(state::IMPORTING)
     }
 
+    fn partial(&self) -> PathBuf {
+        self.node.state(&format!("{}/partial", state::IMAGES_DIR))
+    }
+
     fn end_import(&self) -> Result<(), Fault> {
         remove(&self.importing())
     }
 
     /// Fetches, verifies, imports and pins one archive; the names of its images.
     fn one(&self, archive: &ImageArchive, marker: &Path) -> Result<Vec<String>, Fault> {
-        let path = self.node.state(&format!("{}/partial", state::IMAGES_DIR));
+        let path = self.partial();
         let result = self.fetch(archive, &path).and_then(|()| self.import(archive, &path, marker));
         // Also what is half there: it would take the room that the next attempt needs.
         let removed = remove(&path);
@@ -189,14 +212,20 @@ impl Importer<'_> {
 
     fn import(&self, archive: &ImageArchive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
         let shown = redact::url(&archive.url);
-        write_json(&self.importing(), &self.containerd.kept()?)?;
+        // What an earlier one has left is still to be undone: its list stays.
+        let earlier = self.importing().exists();
+        if !earlier {
+            write_json(&self.importing(), &self.containerd.kept()?)?;
+        }
         announce(self.node, &format!("tatara: images: {shown} is verified; importing it"));
         let names = self.containerd.import(&format!("import the image archive {shown}"), path)?;
         announce(self.node, &format!("tatara: images: {shown} is imported: {}", names.join(", ")));
         // containerd does not sync what it unpacks: the marker must not say that it is there before it is.
         self.node.sync_state()?;
         write_json(marker, &names)?;
-        self.end_import()?;
+        if !earlier {
+            self.end_import()?;
+        }
         Ok(names)
     }
 }

@@ -1,13 +1,17 @@
 //! `tatara-node timeline`: where the time of a boot went.
 
+use super::console::announce;
 use super::systemd::{Properties, loaded, manager, seconds, units};
 use super::{Format, Node, bless, history, lock, print, print_json, read_json, svg, table, write_atomically};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tatara_spec::layout::run;
 use tatara_spec::record::{StepTime, Timeline};
 use tatara_spec::{Code, Fault};
 
+/// Where this boot's timeline was kept. By its name it could not be found again: the clock may have gone back.
+const KEPT: &str = "/run/tatara/timeline-kept.json";
 /// Units that took less are left out; seconds.
 const SHOWN_FROM_S: f64 = 0.1;
 /// The slowest units that are shown.
@@ -72,8 +76,24 @@ fn install(node: &Node) -> Result<Timeline, Fault> {
     read_json(&path)?.ok_or_else(missing)
 }
 
-/// Puts a step of the node's own on record, in the place of an earlier attempt at it: what is tried for days is one line.
-pub(super) fn record(node: &Node, step: StepTime) -> Result<(), Fault> {
+/// Puts a step of the node's own on record, in the place of an earlier attempt at it: what is tried for days is one line. A step that
+/// was done is done also when that cannot be written.
+pub(super) fn record(node: &Node, step: StepTime) {
+    said(node, try_record(node, step));
+}
+
+/// Puts what came after the blessing into what was kept of this boot.
+pub(super) fn keep(node: &Node) {
+    said(node, try_keep(node));
+}
+
+fn said(node: &Node, written: Result<(), Fault>) {
+    if let Err(fault) = written {
+        announce(node, &format!("tatara: timeline: {}: {}", fault.code, fault.chain()));
+    }
+}
+
+fn try_record(node: &Node, step: StepTime) -> Result<(), Fault> {
     let _lock = lock::acquire(node)?;
     let path = node.run(run::TIMELINE);
     let mut timeline = read_json::<Timeline>(&path)?.unwrap_or_default();
@@ -81,10 +101,17 @@ pub(super) fn record(node: &Node, step: StepTime) -> Result<(), Fault> {
         kernel.retain(|earlier| earlier.name != step.name);
     }
     extend(&mut timeline, vec![step]);
-    let json = json(&timeline)?;
-    write_atomically(&path, &json)?;
-    // What comes after the blessing is missing in what was kept then.
-    if node.run(bless::BLESSED).exists() { history::amend(&node.history(), &timeline, &json) } else { Ok(()) }
+    write_atomically(&path, &json(&timeline)?)
+}
+
+fn try_keep(node: &Node) -> Result<(), Fault> {
+    let _lock = lock::acquire(node)?;
+    if !node.run(bless::BLESSED).exists() {
+        return Ok(());
+    }
+    let Some(timeline) = read_json::<Timeline>(&node.run(run::TIMELINE))? else { return Ok(()) };
+    let Some(kept) = read_json::<PathBuf>(&node.run(KEPT))? else { return Ok(()) };
+    write_atomically(&kept, &json(&timeline)?)
 }
 
 /// Ends this boot's record with these steps, keeps it on the state partition, and notes when that was.
@@ -95,12 +122,13 @@ pub(super) fn complete(node: &Node, steps: Vec<StepTime>, end_s: f64) -> Result<
     extend(&mut timeline, steps);
     let json = json(&timeline)?;
     write_atomically(&path, &json)?;
-    history::keep(&node.history(), &timeline, &json)?;
+    let kept = history::keep(&node.history(), &timeline, &json)?;
+    write_atomically(&node.run(KEPT), &self::json(&kept)?)?;
     write_atomically(&node.run(bless::BLESSED), format!("{end_s:.3}\n").as_bytes())
 }
 
-fn json(timeline: &Timeline) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec_pretty(timeline)
+fn json(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec_pretty(value)
         .map_err(|error| Fault::caused(Code::Internal, "write the timeline as JSON", error))
 }
 

@@ -41,12 +41,14 @@ impl Answers {
     pub fn next(&mut self, within: Duration) -> Option<(String, String)> {
         let deadline = Instant::now() + within;
         while !self.consoles.is_empty() {
-            for place in self.ready(deadline.saturating_duration_since(Instant::now()))?.into_iter().rev() {
+            let ready = self.ready(deadline.saturating_duration_since(Instant::now()))?;
+            for (place, hung_up) in ready.into_iter().rev() {
                 let (name, file) = self.consoles.get_mut(place)?;
                 match line(file) {
                     Line::Typed(text) => return Some((name.clone(), text)),
-                    Line::NotYet => {}
-                    // Hung up: nobody types there any more, and it would be ready for ever.
+                    // Nobody types there any more, and it would be ready for ever. Without that an end of file is a Ctrl-D.
+                    Line::Nothing if hung_up => drop(self.consoles.remove(place)),
+                    Line::Nothing => {}
                     Line::Gone => drop(self.consoles.remove(place)),
                 }
             }
@@ -54,22 +56,34 @@ impl Answers {
         None
     }
 
-    /// Places of the consoles that have something, or have ended; `None` when the time is over.
-    fn ready(&self, left: Duration) -> Option<Vec<usize>> {
+    /// Places of the consoles that have something, or have hung up, and whether it was that; `None` when the time is over.
+    fn ready(&self, left: Duration) -> Option<Vec<(usize, bool)>> {
         let mut polled: Vec<_> =
             self.consoles.iter().map(|(_, file)| PollFd::new(file, PollFlags::IN)).collect();
         match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
             Ok(0) => None,
             Err(rustix::io::Errno::INTR) => Some(Vec::new()),
-            Err(_) => None,
-            Ok(_) => Some((0..polled.len()).filter(|place| !polled[*place].revents().is_empty()).collect()),
+            // It has no memory for a moment (poll(2)); asked again at once, it would have none either.
+            Err(_) => {
+                std::thread::sleep(left);
+                None
+            }
+            Ok(_) => {
+                let events = polled.iter().map(PollFd::revents).enumerate();
+                let some = events.filter(|(_, events)| !events.is_empty());
+                Some(some.map(|(place, events)| (place, events.intersects(HUNG_UP))).collect())
+            }
         }
     }
 }
 
+/// What poll(2) says of a terminal that is gone.
+const HUNG_UP: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
+
 enum Line {
     Typed(String),
-    NotYet,
+    /// Not yet, or never again.
+    Nothing,
     Gone,
 }
 
@@ -77,9 +91,9 @@ enum Line {
 fn line(file: &mut File) -> Line {
     let mut bytes = vec![0; LINE_MAX_BYTES];
     match file.read(&mut bytes) {
-        Ok(0) => Line::Gone,
+        Ok(0) => Line::Nothing,
         Ok(count) => Line::Typed(String::from_utf8_lossy(&bytes[..count]).trim().to_owned()),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Line::NotYet,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Line::Nothing,
         Err(_) => Line::Gone,
     }
 }
@@ -118,6 +132,9 @@ mod tests {
         drop(early);
         assert!(!answers.is_empty());
         assert_eq!(answers.next(Duration::ZERO), None);
+        // Ctrl-D on an empty line is an end of file, which is no answer and no hang-up.
+        screen.write_all(b"\x04").unwrap();
+        assert_eq!(answers.next(Duration::from_millis(50)), None);
         screen.write_all(b"vd").unwrap();
         serial.write_all(b"nvme0n1\n").unwrap();
         assert_eq!(answers.next(SOON), Some(("ttyS0".into(), "nvme0n1".into())));

@@ -186,7 +186,7 @@ pub enum Confirm {
     /// Unattended.
     #[default]
     None,
-    /// The disk's name, as `vda`, is typed twice on one console before a disk is laid out; until then nothing is written. An upgrade
+    /// The disk's name, as `vda`, is typed twice on one console before a disk is laid out; until then none is. An upgrade
     /// lays nothing out, and asks nobody.
     Console,
 }

@@ -71,7 +71,11 @@ fn fake() -> Fake {
 
 impl Fake {
     fn import(&self) -> Result<usize, tatara_spec::Fault> {
-        let importer = Importer { node: &self.node, containerd: Containerd(&self.system) };
+        self.pass(true)
+    }
+
+    fn pass(&self, alone: bool) -> Result<usize, tatara_spec::Fault> {
+        let importer = Importer { node: &self.node, containerd: Containerd(&self.system), alone };
         importer.all(std::slice::from_ref(&self.archive))
     }
 
@@ -165,4 +169,36 @@ fn what_an_import_that_was_cut_off_has_left_is_removed_first() {
     assert!(!fake.root.path().join("var/lib/tatara/kubernetes/importing").exists());
     assert_eq!(fake.import().unwrap(), 0);
     assert_eq!(fake.calls().matches("remove").count(), 3, "once");
+}
+
+/// What a pod has pulled meanwhile looks like what the import has brought.
+#[test]
+fn beside_a_kubelet_nothing_is_removed_until_the_next_boot() {
+    let fake = fake();
+    let full = fake.root.path().join("full");
+    fs::write(&full, "").unwrap();
+    assert_eq!(fake.pass(false).unwrap_err().code, Code::StateFull);
+    assert!(!fake.calls().contains("remove"), "{}", fake.calls());
+    fs::remove_file(full).unwrap();
+    assert_eq!(fake.pass(false).unwrap(), 1);
+    assert!(fake.root.path().join("var/lib/tatara/kubernetes/importing").exists());
+    assert_eq!(fake.import().unwrap(), 1, "the next boot makes it anew");
+    assert!(fake.calls().contains("images remove --sync reg/a:100"), "{}", fake.calls());
+    assert_eq!(fake.names(), ["old/x:1", "reg/a:10", "reg/a:100", "sha256:4"]);
+}
+
+#[test]
+fn an_archive_that_a_power_cut_left_does_not_stay() {
+    let fake = fake();
+    fake.import().unwrap();
+    fs::write(fake.root.path().join("var/lib/tatara/kubernetes/images/partial"), "half").unwrap();
+    assert_eq!(fake.import().unwrap(), 0);
+    assert_eq!(fake.kept(), [fake.archive.sha256.as_str()]);
+}
+
+#[test]
+fn a_boot_has_one_first_pass() {
+    let fake = fake();
+    assert!(super::first_pass(&fake.node).unwrap());
+    assert!(!super::first_pass(&fake.node).unwrap());
 }

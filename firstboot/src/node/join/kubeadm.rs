@@ -67,13 +67,17 @@ pub(super) fn join(
 /// kubeadm waits for the kubelet in more than one way, and says only that nothing came; the kubelet knows why.
 fn of_kubelet(system: &System, finished: &Finished) -> Fault {
     let fault = explain(finished);
-    let waited = fault.code == Code::Join && finished.said.contains("error execution phase kubelet-start");
-    if fault.code == Code::Kubelet || (waited && !health::is_healthy(system)) {
+    if fault.code == Code::Kubelet || (waited_for_kubelet(&fault, finished) && !health::is_healthy(system)) {
         // Of kubeadm's last words, which the journal has, all are advice.
         let message = format!("kubeadm join ended with {}: the kubelet is not healthy", finished.status);
         return health::in_its_words(system, Fault::new(Code::Kubelet, message));
     }
     fault
+}
+
+/// In a phase `kubelet-start`, or since 1.31 `kubelet-wait-bootstrap` (Kubernetes, cmd/kubeadm/app/cmd/phases/join).
+fn waited_for_kubelet(fault: &Fault, finished: &Finished) -> bool {
+    fault.code == Code::Join && finished.said.contains("error execution phase kubelet-")
 }
 
 /// Until something is written through it, the link leads nowhere, and kubeadm's checks find no file.
@@ -148,7 +152,7 @@ fn explain(finished: &Finished) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::{explain, hide};
+    use super::{explain, hide, waited_for_kubelet};
     use crate::node::system::Finished;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
@@ -177,6 +181,19 @@ mod tests {
         ] {
             let fault = explain(&Finished { status: ExitStatus::from_raw(256), said: said.to_owned() });
             assert_eq!(fault.code, code, "{said}");
+        }
+    }
+
+    #[test]
+    fn phases_that_wait_for_the_kubelet() {
+        for (phase, waits) in [
+            ("kubelet-start", true),
+            ("kubelet-wait-bootstrap", true),
+            ("control-plane-prepare/certs", false),
+        ] {
+            let said = format!("error execution phase {phase}: timed out waiting for the condition");
+            let finished = Finished { status: ExitStatus::from_raw(256), said };
+            assert_eq!(waited_for_kubelet(&explain(&finished), &finished), waits, "{phase}");
         }
     }
 

@@ -64,7 +64,7 @@ impl<'a> Progress<'a> {
         // A step that was held up took as long as that.
         let held = self.failed == Some(step);
         let begin_s = if held { self.held_since_s } else { self.begin_s };
-        self.on_record(step, begin_s, Some(console::seconds_since_boot()))?;
+        self.on_record(step, begin_s, Some(console::seconds_since_boot()));
         if held {
             self.failed = None;
             self.backoff.reset();
@@ -107,7 +107,8 @@ impl<'a> Progress<'a> {
         let detail = format!("name={}", self.record.node_name);
         console::step(self.node, Step::Joined, but.map_or(Mark::Ok(&detail), Mark::Fail));
         let end_s = but.is_none().then(console::seconds_since_boot);
-        self.on_record(Step::Joined, self.begin_s, end_s)?;
+        self.on_record(Step::Joined, self.begin_s, end_s);
+        timeline::keep(self.node);
         self.record.state = JoinState::Joined;
         self.because(but);
         self.record.attempts = 0;
@@ -133,8 +134,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn on_record(&self, step: Step, begin_s: f64, end_s: Option<f64>) -> Result<(), Fault> {
-        timeline::record(self.node, StepTime { name: step.name().to_owned(), begin_s, end_s })
+    fn on_record(&self, step: Step, begin_s: f64, end_s: Option<f64>) {
+        timeline::record(self.node, StepTime { name: step.name().to_owned(), begin_s, end_s });
     }
 
     fn write(&self) -> Result<(), Fault> {
