@@ -2,6 +2,7 @@
 
 use crate::artifact::{self, Source};
 use crate::fault::code_in;
+use std::io::Read as _;
 use std::path::Path;
 use tatara_disk::stream::{self, ALIGNMENT, Error, Options, QUEUE_PER_WORKER, ReadBack, Stats, Target};
 use tatara_spec::release::{Image, Release};
@@ -32,18 +33,21 @@ pub(crate) fn of<'a>(release: &'a Release, name: &str) -> Result<&'a Image, Faul
 pub(crate) fn probe(release: &Release, name: &str, source: &dyn Source) -> Result<(), Fault> {
     let Some(frame) = of(release, name)?.frames.first() else { return Ok(()) };
     let mut reader = source.open(name, artifact::find(release, name)?)?;
-    let (bytes, found) = artifact::copy(&mut reader, &mut std::io::sink(), frame.bytes).map_err(|cause| {
+    let mut packed = Vec::new();
+    reader.by_ref().take(frame.bytes).read_to_end(&mut packed).map_err(|cause| {
         let code = code_in(&cause).unwrap_or(Code::PayloadShort);
         Fault::caused(code, format!("cannot read {name}"), cause)
     })?;
+    let bytes = packed.len() as u64;
     if bytes < frame.bytes {
         let text = format!("{name} ended after {bytes} bytes, inside its first frame of {}", frame.bytes);
         return Err(Fault::new(Code::PayloadShort, text));
     }
-    if found == frame.packed {
+    let (found, expected) = (stream::digest(&packed), frame.packed_blake3);
+    if found == expected {
         return Ok(());
     }
-    let text = format!("the first frame of {name} has SHA-256 {found}, the manifest says {}", frame.packed);
+    let text = format!("the first frame of {name} has BLAKE3 {found}, the manifest says {expected}");
     Err(Fault::new(Code::PayloadDigest, text))
 }
 

@@ -53,7 +53,7 @@ fn wrong_digest_in_the_manifest() {
     let spoil = |server: &Server| {
         remake(server, |release| {
             let image = release.artifacts.get_mut(ROOT).and_then(|root| root.image.as_mut());
-            image.and_then(|image| image.frames.last_mut()).expect("a frame").packed.0[0] ^= 1;
+            image.and_then(|image| image.frames.last_mut()).expect("a frame").packed_blake3.0[0] ^= 1;
         });
     };
     mended(trial, spoil, "release.json", Code::PayloadDigest, ROOT);

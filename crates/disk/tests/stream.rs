@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tatara_disk::stream::{
-    Error, FileTarget, Holes, Options, ReadBack, Stats, Target, pack, verify, write_image,
+    Error, FileTarget, Holes, Options, ReadBack, Stats, Target, digest, pack, verify, write_image,
 };
 use tatara_spec::release::Image;
 
@@ -242,12 +242,11 @@ impl io::Read for Breaks {
 
 #[test]
 fn a_frame_that_unpacks_to_more_or_less_is_refused() {
-    use sha2::Digest as _;
     let (mut image, _) = packed(&raw_image()[..FRAME as usize], 1);
     for bytes in [FRAME as usize - 1, FRAME as usize + 1, 50 << 20] {
         let bomb = zstd::bulk::compress(&vec![0; bytes], 3).unwrap();
         image.frames[0].bytes = bomb.len() as u64;
-        image.frames[0].packed = tatara_spec::release::Digest(sha2::Sha256::digest(&bomb).into());
+        image.frames[0].packed_blake3 = digest(&bomb);
         let target = Memory::new(FRAME, Fault::None);
         let error = run(&image, &bomb, &target, ReadBack::Overlapped).unwrap_err();
         assert!(matches!(error, Error::Decode { frame: 0, .. }), "{error}");

@@ -238,10 +238,10 @@ fn packed_max(frame_bytes: u64) -> u64 {
     usize::try_from(frame_bytes).map_or(u64::MAX, |bytes| zstd::zstd_safe::compress_bound(bytes) as u64)
 }
 
-/// SHA-256 of `data`.
-fn digest(data: &[u8]) -> Digest {
-    use sha2::Digest as _;
-    Digest(sha2::Sha256::digest(data).into())
+/// The digest of a frame, packed or unpacked: BLAKE3.
+#[must_use]
+pub fn digest(data: &[u8]) -> Digest {
+    Digest(*blake3::hash(data).as_bytes())
 }
 
 /// The error of the earliest frame, so that the same fault gives the same message whatever the threads did.

@@ -104,8 +104,8 @@ impl Packer<'_> {
         self.writer.write_all(&done.packed).map_err(failed)?;
         self.frames.push(Frame {
             bytes: done.packed.len() as u64,
-            packed: digest(&done.packed),
-            raw: done.raw,
+            packed_blake3: digest(&done.packed),
+            raw_blake3: done.raw,
         });
         self.written += done.raw_bytes;
         (self.progress)(self.written);

@@ -58,7 +58,7 @@ pub(super) fn read_back(
     let buffer = buffer.get_mut(bytes);
     buffer.fill(STALE);
     read_exact(target, offset, buffer)?;
-    let (expected, found) = (image.frames[frame].raw, digest(buffer));
+    let (expected, found) = (image.frames[frame].raw_blake3, digest(buffer));
     if found == expected {
         return Ok(());
     }

@@ -94,6 +94,8 @@ fn feed(
             return;
         }
         data.clear();
+        // No larger than a frame can be: `check` has looked.
+        data.reserve_exact(usize::try_from(described.bytes).unwrap_or(0));
         match source.take(described.bytes).read_to_end(&mut data) {
             Ok(got) if got as u64 == described.bytes => {}
             Ok(got) => {
@@ -145,7 +147,7 @@ impl Job<'_> {
 
     fn one_frame(&self, packed: &Packed, tools: &mut Tools, stats: &mut Stats) -> Result<(), Error> {
         let frame = packed.frame;
-        let expected = self.image.frames[frame].packed;
+        let expected = self.image.frames[frame].packed_blake3;
         let found = digest(&packed.data);
         if found != expected {
             return Err(Error::Packed { frame, offset: packed.offset, expected, found });

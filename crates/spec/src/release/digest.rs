@@ -1,8 +1,8 @@
-//! SHA-256 digests as text.
+//! Digests of 256 bits as text.
 
 use serde::{Deserialize, Serialize};
 
-/// A SHA-256 digest; 64 lower-case hex digits in text.
+/// A digest of 256 bits, SHA-256 where nothing else is said; 64 lower-case hex digits in text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 

@@ -11,7 +11,7 @@ fn plain(bytes: u64) -> Artifact {
 
 /// An image of three frames, the last one half.
 fn image() -> Artifact {
-    let frame = |bytes| Frame { bytes, packed: DIGEST, raw: DIGEST };
+    let frame = |bytes| Frame { bytes, packed_blake3: DIGEST, raw_blake3: DIGEST };
     let image = Image {
         bytes: 20480,
         sha256: DIGEST,
@@ -137,7 +137,7 @@ fn each_lie_is_refused() {
 #[test]
 fn an_image_larger_than_its_partition_is_refused() {
     let message = refused(|release| {
-        let frame = Frame { bytes: 1, packed: DIGEST, raw: DIGEST };
+        let frame = Frame { bytes: 1, packed_blake3: DIGEST, raw_blake3: DIGEST };
         let state = release.artifacts.get_mut(artifact::STATE).expect("state");
         state.bytes = 129;
         let frame_bytes = 8 * crate::layout::MIB;
