@@ -4,8 +4,11 @@ use crate::dns::Servers;
 use crate::fetch::{Client, Timing};
 use crate::tls::Trust;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -37,6 +40,31 @@ impl Pki {
 
     /// A server certificate for `name`, presented with intermediate and root.
     pub(crate) fn server(&self, name: &str, years: (i32, i32)) -> Arc<ServerConfig> {
+        self.server_for(name, years, Arc::new(NoClientAuth))
+    }
+
+    /// The same, which lets in only who has a certificate of this root.
+    pub(crate) fn server_for_clients(&self, name: &str) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        self.server_for(name, VALID, clients)
+    }
+
+    /// A client's certificate with its chain and key, PEM.
+    pub(crate) fn identity(&self) -> String {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(Vec::new()).unwrap().signed_by(&key, &self.intermediate).unwrap();
+        format!("{}{}{}", leaf.pem(), self.intermediate.pem(), key.serialize_pem())
+    }
+
+    fn server_for(
+        &self,
+        name: &str,
+        years: (i32, i32),
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(years.0, 1, 1);
@@ -45,10 +73,10 @@ impl Pki {
         let chain: Vec<CertificateDer<'static>> =
             vec![leaf.der().clone(), self.intermediate.der().clone(), self.root.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(chain, key)
             .unwrap();
         Arc::new(config)

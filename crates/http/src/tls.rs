@@ -4,11 +4,12 @@ mod verifier;
 
 pub use verifier::{Refusal, pin};
 
-use rustls::ClientConfig;
 use rustls::RootCertStore;
+use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder};
 use std::sync::Arc;
 use tatara_spec::release::Digest;
 use tatara_spec::{Code, Fault};
@@ -47,6 +48,26 @@ impl Trust {
     /// # Errors
     /// [`Code::Tls`] when a CA certificate cannot be used.
     pub fn client(self) -> Result<Arc<ClientConfig>, Fault> {
+        Ok(Arc::new(self.builder()?.with_no_client_auth()))
+    }
+
+    /// The same, which says who it is to servers that ask (RFC 8446 section 4.4.2): `identity` is PEM with a certificate, its chain, and its
+    /// private key.
+    ///
+    /// # Errors
+    /// [`Code::JoinIdentity`] when that cannot be used, and those of [`Self::client`].
+    pub fn client_as(self, identity: &[u8]) -> Result<Arc<ClientConfig>, Fault> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            Fault::new(Code::JoinIdentity, format!("`join.identity` is not usable: {error}"))
+        };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(identity).collect();
+        let chain = chain.map_err(|error| unusable(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(identity).map_err(|error| unusable(&error))?;
+        let client = self.builder()?.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?;
+        Ok(Arc::new(client))
+    }
+
+    fn builder(self) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Fault> {
         let mut roots = RootCertStore::empty();
         if self.pins.is_empty() && self.roots.is_empty() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -57,13 +78,11 @@ impl Trust {
                 .map_err(|e| Fault::caused(Code::Tls, "a CA certificate of the initramfs is unusable", e))?;
         }
         let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| Fault::caused(Code::Tls, "TLS could not be set up", e))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier::new(self.pins, roots, provider)))
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(self.pins, roots, provider))))
     }
 }
 

@@ -53,6 +53,7 @@ codes! {
     TlsName "E-TLS-NAME" "The server's certificate is for another name." "Use a name in the URL that the certificate holds, or issue a certificate with this name.";
     TlsTime "E-TLS-TIME" "The certificate is not valid at the time this machine believes it is." "Compare the clock and the certificate's dates in the message: set the hardware clock, name an NTP server (`tatara.ntp=`) or renew the certificate.";
     Tls "E-TLS" "The TLS connection could not be made." "TLS 1.2 or 1.3 is needed; check what the server offers.";
+    TlsClient "E-TLS-CLIENT" "The server wants to know who this machine is, and does not take what it shows." "Only the server of `kubernetes.join.tokenFrom` may ask: give `kubernetes.join.identity` a certificate of a CA that it trusts, valid now. Servers of configs and releases must not ask for one.";
     HttpStatus "E-HTTP-STATUS" "The server answered with an error status." "Check the URL after its placeholders were filled in, as printed, and the server's log.";
     HttpRedirect "E-HTTP-REDIRECT" "The server redirected to a place that is not trusted." "Redirects must stay on HTTPS; put the final URL into the config.";
     HttpBody "E-HTTP-BODY" "The answer is not what was asked for: too large, cut off, or a web page." "A captive portal or a proxy may be in between; fetch the URL from another machine and compare.";
@@ -103,6 +104,7 @@ codes! {
     JoinCa "E-JOIN-CA" "The cluster that answers has another CA than the config says: the join is refused." "Compare `kubernetes.join.caCertHashes` with the cluster's; if they should be equal, somebody else answers at the endpoint. No credential was sent.";
     JoinToken "E-JOIN-TOKEN" "The cluster does not take the join token: it is wrong, expired or erased." "Make a new one (`kubeadm token create`), put it into the config, raise `metadata.serial`, and boot the node from network or USB, or once with `tatara.refresh`; or let `join.tokenFrom` give a fresh one.";
     JoinTokenSource "E-JOIN-TOKEN-SOURCE" "What `join.tokenFrom` answers is not a token." "The answer must be the token on a line, or JSON with the key `token`.";
+    JoinIdentity "E-JOIN-IDENTITY" "Certificate and key of `join.identity` cannot be used." "The certificate must be of this key: compare `openssl x509 -noout -pubkey` and `openssl pkey -pubout`. A key that was erased after an earlier join comes again with a new config.";
     JoinName "E-JOIN-NAME" "The cluster has a Ready node of this name, on another machine." "Give this one another name, or delete that Node (`kubectl delete node NAME`); then the join goes on by itself.";
     JoinStale "E-JOIN-STALE" "The cluster still takes this machine's own last join for alive." "Nothing: the cluster notices within a minute that it is gone, and the join goes on by itself.";
     JoinOther "E-JOIN-OTHER" "The config names another cluster, or another node name, than those that the node has joined with." "Give the config back what it had, or reinstall the node (raise `install.generation`, boot from network or USB).";

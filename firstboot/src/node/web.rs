@@ -14,6 +14,15 @@ use tatara_spec::{Code, Fault, cmdline};
 
 /// A client for servers that the operator runs.
 pub(super) fn client(node: &Node) -> Result<Client, Fault> {
+    with_tls(node, trust(node)?.client()?)
+}
+
+/// The same, which says who it is to servers that ask: PEM of certificates and a private key.
+pub(super) fn client_as(node: &Node, identity: &str) -> Result<Client, Fault> {
+    with_tls(node, trust(node)?.client_as(identity.as_bytes())?)
+}
+
+fn trust(node: &Node) -> Result<Trust, Fault> {
     let path = node.run("/proc/cmdline");
     let line = fs::read_to_string(&path)
         .map_err(|error| Fault::caused(Code::Sys, format!("read {}", path.display()), error))?;
@@ -22,7 +31,7 @@ pub(super) fn client(node: &Node) -> Result<Client, Fault> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(Fault::caused(Code::NodeState, format!("read {}", run::CA), error)),
     };
-    with_tls(node, Trust::new(cmdline::parse(&line)?.ca_pins, pem.as_deref())?.client()?)
+    Trust::new(cmdline::parse(&line)?.ca_pins, pem.as_deref())
 }
 
 /// A client that trusts whom `tls` trusts.

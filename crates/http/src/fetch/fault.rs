@@ -71,9 +71,28 @@ fn tls_reason(error: &rustls::Error) -> (Code, String) {
         | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             format!("the server offers no TLS version that is taken here: {error}")
         }
+        rustls::Error::AlertReceived(alert) if is_about_us(*alert) => {
+            return (Code::TlsClient, format!("the server ended the handshake with `{alert:?}`"));
+        }
         other => other.to_string(),
     };
     (Code::Tls, reason)
+}
+
+/// Alerts that a server sends about a client's certificate, or the want of one (RFC 8446 section 6.2).
+fn is_about_us(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+    )
 }
 
 fn connect_reason(error: &reqwest::Error) -> String {

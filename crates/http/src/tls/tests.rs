@@ -1,7 +1,8 @@
 //! Real handshakes with servers made on the spot.
 
 use super::*;
-use crate::fetch::{Authenticity, File};
+use crate::dns::Servers;
+use crate::fetch::{Authenticity, Client, File, Timing};
 use crate::testing::{Pki, VALID, client, respond, serve};
 use rustls::ServerConfig;
 
@@ -91,4 +92,27 @@ fn no_tls_at_all_is_a_tls_failure() {
     let url = format!("https://{address}/");
     let file = File { url: &url, what: "config", limit: 100, authenticity: Authenticity::Connection };
     assert!(client(Trust::default()).get(&file).is_err());
+}
+
+#[test]
+fn who_is_asked_shows_a_certificate() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let fetch_as = |identity: &str| {
+        let server = pki.server_for_clients("127.0.0.1");
+        let address = serve(Some(server), |_, _, to| respond(to, "200 OK", &[], b"genuine"));
+        let url = format!("https://{address}/token");
+        let file = File { url: &url, what: "token", limit: 100, authenticity: Authenticity::Connection };
+        let tls = pinned(pki.root.der()).client_as(identity.as_bytes())?;
+        Client::new(tls, Servers::default(), Timing::default())?.get(&file)
+    };
+    assert_eq!(fetch_as(&pki.identity()).unwrap(), b"genuine");
+    chain_of(fetch_as(&other.identity()), Code::TlsClient);
+    chain_of(fetch(pinned(pki.root.der()), pki.server_for_clients("127.0.0.1")), Code::TlsClient);
+
+    let (one, two) = (pki.identity(), pki.identity());
+    let key = |pem: &str| pem[pem.find("-----BEGIN PRIVATE").unwrap()..].to_owned();
+    let mixed = one.replace(&key(&one), &key(&two));
+    chain_of(fetch_as(&mixed), Code::JoinIdentity);
+    let text = chain_of(fetch_as(&key(&one)), Code::JoinIdentity);
+    assert!(!text.contains(&key(&one)[40..60]), "{text}");
 }

@@ -33,6 +33,7 @@ pub(super) const FORMATS: &[(&str, Check)] = &[
     ("host-name", net::host_name),
     ("host-port", kubernetes::host_port),
     ("https-url", net::https_url),
+    ("identity", kubernetes::identity),
     ("image-reference", kubernetes::image_reference),
     ("interface-address", net::interface_address),
     ("interface-name", net::interface_name),

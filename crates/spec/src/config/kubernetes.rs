@@ -69,6 +69,11 @@ pub struct Join {
     #[serde(default)]
     #[schemars(extend("format" = "https-url"))]
     pub token_from: Option<String>,
+    /// What the node shows to the server of `tokenFrom` when that asks who it is (TLS client authentication): a certificate, its chain, and its
+    /// private key, PEM.
+    #[serde(default)]
+    #[schemars(extend("format" = "identity", "writeOnly" = true))]
+    pub identity: Option<Secret>,
     /// Public keys of the cluster's CA: `sha256:` and the SHA-256 of the DER SubjectPublicKeyInfo, as `kubeadm token create
     /// --print-join-command` prints it. Needed with a token.
     #[serde(default)]

@@ -29,7 +29,11 @@ impl Credential {
         if let Some(url) = &join.token_from {
             let file =
                 File { url, what: "join token", limit: LIMIT_BYTES, authenticity: Authenticity::Connection };
-            return cluster::token(&web::client(node)?.get(&file)?).map(Self::Token);
+            let client = match &join.identity {
+                Some(identity) => web::client_as(node, identity.reveal()),
+                None => web::client(node),
+            };
+            return cluster::token(&client?.get(&file)?).map(Self::Token);
         }
         let file = join.discovery_file.as_ref();
         let file = file.ok_or_else(|| Fault::new(Code::Internal, "a join without a credential"))?;

@@ -15,11 +15,27 @@ use tatara_spec::{Code, Fault};
 pub(super) fn secrets(node: &Node, join: &Join) -> Result<(), Fault> {
     let mut secrets: Vec<String> = join.token.iter().map(|token| token.reveal().to_owned()).collect();
     secrets.extend(join.discovery_file.iter().flat_map(|file| cluster::secrets(file.reveal())));
+    secrets.extend(join.identity.iter().flat_map(|pem| key_lines(pem.reveal())));
     secrets.retain(|secret| *secret != erased(secret));
     if secrets.is_empty() {
         return Ok(());
     }
     in_file(&node.state(state::CONFIG), &secrets)
+}
+
+/// The lines of a private key in PEM (RFC 7468). A short one, at its end, could be found elsewhere by chance, and tells nothing.
+fn key_lines(pem: &str) -> Vec<String> {
+    const LONG_BYTES: usize = 16;
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in pem.lines().map(str::trim) {
+        if line.starts_with("-----") {
+            inside = line.starts_with("-----BEGIN") && line.ends_with("PRIVATE KEY-----");
+        } else if inside && line.len() >= LONG_BYTES {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
 }
 
 /// What is left of a secret: of the same form, so that the config stays one.
@@ -97,6 +113,32 @@ mod tests {
         assert_eq!(text.len(), CONFIG.len());
         assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "the same blocks");
         assert!(config::parse("x", text.as_bytes()).is_ok());
+    }
+
+    /// What is left of the key is still PEM, so that the config stays one.
+    #[test]
+    fn the_key_of_an_identity_is_overwritten_and_its_certificate_is_not() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        let (certificate, key) = (certificate.pem(), key.serialize_pem());
+        let indented: String =
+            format!("{certificate}{key}").lines().map(|line| format!("      {}\n", line.trim())).collect();
+        let identity = format!("    tokenFrom: https://tokens.example.com/n\n    identity: |\n{indented}");
+        let text =
+            CONFIG.replace("    token: abcdef.0123456789abcdef # abcdef.0123456789abcdef\n", &identity);
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("var/lib/tatara/config.yaml");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &text).unwrap();
+        let node = Node::new(root.path().to_owned());
+        for _ in 0..2 {
+            let join = node.config().unwrap().kubernetes.unwrap().join;
+            secrets(&node, &join).unwrap();
+        }
+        let left = fs::read_to_string(&path).unwrap();
+        let body = |pem: &str| pem.lines().nth(1).unwrap().trim().to_owned();
+        assert!(!left.contains(&body(&key)) && left.contains(&body(&certificate)), "{left}");
+        assert_eq!(left.len(), text.len());
     }
 
     #[test]

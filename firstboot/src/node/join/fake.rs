@@ -6,11 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,8 @@ pub(super) struct Fake {
     /// Base64 of PEM, as in a kubeconfig.
     pub(super) ca: String,
     pub(super) port: u16,
+    /// Certificate and key of a client that the CA knows, PEM.
+    pub(super) identity: String,
 }
 
 impl Fake {
@@ -56,6 +59,7 @@ impl Fake {
         let pem = STANDARD.encode(ca.pem());
         let ca_data = pem.clone();
         let tls = tls(&ca);
+        let identity = identity(&ca);
         let (shared, log) = (Arc::clone(&answers), Arc::clone(&asked));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -72,7 +76,7 @@ impl Fake {
             journalctl: root.path().join("journalctl"),
             kubelet_health: healthy(),
         };
-        let fake = Self { root, answers, asked, system, ca_hash, ca: ca_data, port };
+        let fake = Self { root, answers, asked, system, ca_hash, ca: ca_data, port, identity };
         fake.put("kubeadm", &script(fake.root.path()));
         fs::set_permissions(&fake.system.kubeadm, fs::Permissions::from_mode(0o755)).unwrap();
         fake.put("var/lib/tatara/machine-id", MACHINE_ID);
@@ -165,13 +169,24 @@ esac
     )
 }
 
+fn identity(ca: &CertifiedIssuer<'static, KeyPair>) -> String {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(Vec::new()).unwrap().signed_by(&key, ca).unwrap();
+    leaf.pem() + &key.serialize_pem()
+}
+
 fn tls(ca: &CertifiedIssuer<'static, KeyPair>) -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, ca).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let clients = clients.allow_unauthenticated().build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(
             vec![leaf.der().clone(), ca.der().clone()],
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
@@ -195,7 +210,7 @@ fn healthy() -> String {
 }
 
 fn serve(
-    stream: &mut (impl Read + Write),
+    stream: &mut StreamOwned<ServerConnection, TcpStream>,
     answers: &Answers,
     pem: &str,
     log: &Mutex<Vec<String>>,
@@ -209,7 +224,10 @@ fn serve(
         request.push(byte[0]);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
+    // Asked for, but not demanded: most of what is served is for everybody.
+    let known = stream.conn.peer_certificates().is_some();
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let path = if known { path } else { path.replace("/private/", "/refused/") };
     let bearer = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
     log.lock().unwrap().push(format!("{path} {}", bearer.unwrap_or("-")));
     let (status, body) =
@@ -235,6 +253,7 @@ fn answer(answers: &Answers, path: &str, pem: &str) -> (u16, String) {
             (200, json!({"kind": "ConfigMap", "data": data}).to_string())
         }
         "readyz" => (200, "ok".to_owned()),
+        "token" if path.starts_with("/refused/") => (401, "who are you?".to_owned()),
         "token" => (200, answers.token_from.clone()),
         _ => match answers.node {
             None => (404, "{}".to_owned()),

@@ -138,6 +138,33 @@ fn an_expired_token_is_said_and_a_fresh_one_is_fetched() {
 }
 
 #[test]
+fn who_gives_tokens_to_nodes_that_it_knows_sees_the_nodes_certificate() {
+    let fake = Fake::new();
+    let url = format!("tokenFrom: 'https://127.0.0.1:{}/private/token'", fake.port);
+    let indented = fake.identity.replace("\r\n", "\n").trim().replace('\n', "\n      ");
+    let known =
+        format!("\n    {url}\n    caCertHashes: ['{}']\n    identity: |\n      {indented}", fake.ca_hash);
+    fake.answer(|answers| answers.token_from = TOKEN.to_owned());
+    fake.config(&url);
+    // A config counts when it is read anew, at the next boot.
+    let stranger = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        join(&fake, |_| {
+            assert_eq!(code(&fake), "E-HTTP-STATUS");
+            fake.put("stranger", "");
+            panic!("enough");
+        });
+    }));
+    assert!(stranger.is_err() && fake.path("stranger").exists());
+    fake.config_with(&known);
+    join(&fake, |_| panic!("nothing fails: {:?}", record(&fake)));
+    assert_joined(&fake);
+    let key = fake.identity.lines().rev().nth(1).unwrap().trim();
+    assert!(key.len() < 16 || fake.holding(key).is_empty(), "the key is still there");
+    let key = fake.identity.lines().rev().nth(2).unwrap().trim();
+    assert!(fake.holding(key).is_empty(), "the key is still there");
+}
+
+#[test]
 fn a_name_that_another_machine_uses_is_taken_only_when_its_node_is_deleted() {
     let fake = Fake::new();
     fake.answer(|answers| answers.node = Some((true, "feedfeedfeedfeedfeedfeedfeedfeed")));

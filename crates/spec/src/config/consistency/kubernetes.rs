@@ -57,6 +57,12 @@ impl Checker<'_, '_> {
                 "`kubernetes.join` has a token and no `caCertHashes`: anybody who answers at the endpoint would be taken for the cluster; expected the hash of its CA",
             );
         }
+        if join.identity.is_some() && join.token_from.is_none() {
+            self.problem(
+                "kubernetes.join.identity",
+                "`kubernetes.join.identity` is shown to nobody without `tokenFrom`; expected both",
+            );
+        }
         if join.discovery_file.is_some() && !join.ca_cert_hashes.is_empty() {
             self.problem(
                 "kubernetes.join.caCertHashes",

@@ -2,6 +2,8 @@
 
 use super::net::{is_domain_name, is_host, network_address};
 use super::{Checked, expect};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::IpAddr;
 use url::Url;
 
@@ -67,6 +69,19 @@ pub(super) fn kubeconfig(text: &str) -> Checked {
     expect(
         has("certificate-authority-data:") && has("server:") && has("kind:"),
         "a kubeconfig with `kind`, `server` and `certificate-authority-data`",
+    )
+}
+
+/// Whether the key is the certificate's is for the TLS library to judge, where both are used.
+pub(super) fn identity(text: &str) -> Checked {
+    let pem = text.as_bytes();
+    let mut certificates = CertificateDer::pem_slice_iter(pem);
+    let keys = PrivateKeyDer::pem_slice_iter(pem).filter(Result::is_ok).count();
+    expect(
+        certificates.next().is_some_and(|first| first.is_ok())
+            && certificates.all(|other| other.is_ok())
+            && keys == 1,
+        "PEM of one or more certificates and one private key",
     )
 }
 
