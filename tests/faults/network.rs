@@ -80,7 +80,7 @@ fn dhcp_offers_and_then_refuses() {
             Trial::new("network", "DHCP refuses (NAK) twice what it offered", site.machine(&setup, ""));
         let guest = start(&trial);
         guest.expect("offered an address and then refused it", SOON);
-        // Each refusal costs 7 s.
+        // A round in which it is refused costs 7 s.
         guest.expect("10.77.0.50/24 from 10.77.0.1", Duration::from_secs(60));
         // It asks anew then, instead of waiting for the end of the round.
         assert!(guest.never("no DHCP server answered in 20 s"), "{}", guest.tail());

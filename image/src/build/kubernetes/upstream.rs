@@ -57,7 +57,8 @@ pub(super) fn check(site: &str, version: &str) -> Result<()> {
     let https = Https::new()?;
     let url = file(site, version, "kubelet.sha256");
     let response = https.runtime.block_on(send(&https.client, &url));
-    let response = response.with_context(|| format!("cannot ask for Kubernetes {version}: {FORM}"))?;
+    let response =
+        response.with_context(|| format!("cannot ask upstream for Kubernetes {version}: {FORM}"))?;
     if response.status() == StatusCode::NOT_FOUND {
         let fault = format!("upstream has no Kubernetes {version}");
         return Err(https.runtime.block_on(refusal(&https.client, site, version, &fault)));
@@ -88,7 +89,8 @@ async fn refusal(client: &Client, site: &str, given: &str, fault: &str) -> Error
     };
     let wanted: Vec<&str> = given.split('.').take(2).collect();
     let copy = newest.iter().find(|version| version.starts_with(&format!("{}.", wanted.join("."))));
-    let copy = copy.or(newest.first()).map_or("", String::as_str);
+    // The first is always there.
+    let copy = copy.unwrap_or(&newest[0]);
     anyhow!("{fault}; the newest are {}\ntry: --kubernetes release:{copy}", newest.join(", "))
 }
 
