@@ -6,6 +6,7 @@ use support::config::NodeYaml;
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::release;
 use support::server::Server;
+use support::session::{self, Session};
 use support::ssh::{self, Key};
 
 /// Emulated on two busy cores; a machine that is stuck is ended here.
@@ -13,20 +14,17 @@ const INSTALL: Duration = Duration::from_secs(600);
 const BOOT: Duration = Duration::from_secs(300);
 const BLESSED: &str = "step=bless state=ok";
 
-fn node(key: &Key) -> String {
+fn config(key: &Key) -> String {
     NodeYaml::new("node-1")
-        .with(&format!("users:\n  - {{name: alice, keys: ['{}'], sudo: true}}\n", key.public()))
+        .with(&session::user(key))
         .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced, sysctls: {vm.swappiness: '7'}}\n")
         .text()
 }
 
 /// What the config says must be what the node is.
 fn check_node(key: &Key, port: u16) {
-    let say = |command: &str| {
-        let login = key.login("alice", port, command);
-        assert!(login.ok, "`{command}`: {}{}", login.out, login.err);
-        login.out
-    };
+    let node = Session::new(key, port);
+    let say = |command: &str| node.say(command);
     let cmdline = say("cat /proc/cmdline");
     assert!(cmdline.contains("isolcpus=managed_irq,1") && cmdline.contains("nohz_full=1"), "{cmdline}");
     assert_eq!(say("cat /sys/devices/system/cpu/nohz_full").trim(), "1");
@@ -38,29 +36,29 @@ fn check_node(key: &Key, port: u16) {
     assert_eq!(say("sudo -n id -u").trim(), "0");
     assert_eq!(say("systemctl --failed --no-legend --plain").trim(), "");
     // The config holds keys and, later, tokens: nobody but root reads it.
-    assert!(!key.login("alice", port, "cat /var/lib/tatara/config.yaml").ok, "everybody reads the config");
+    assert!(!node.run("cat /var/lib/tatara/config.yaml").ok, "everybody reads the config");
     refuse_others(key, port);
 }
 
 fn refuse_others(key: &Key, port: u16) {
     let root = key.login("root", port, "true");
     assert!(!root.ok && root.err.contains("Permission denied"), "root: {}", root.err);
-    let password = ssh::without_key("alice", port);
+    let password = ssh::without_key(session::USER, port);
     // The refusal lists what would be taken: a key and nothing else.
     assert!(password.err.contains("Permission denied (publickey)."), "password: {}", password.err);
 }
 
-fn state(key: &Key, port: u16) -> (String, String) {
-    let machine_id = key.login("alice", port, "cat /etc/machine-id").out;
-    let etc = "sudo find /etc -xdev -type f -exec sha256sum {} + | sort";
-    (machine_id, key.login("alice", port, etc).out)
+fn state(node: &Session<'_>) -> (String, String) {
+    let etc = node.say("sudo find /etc -xdev -type f -exec sha256sum {} + | sort");
+    assert!(etc.contains("  /etc/passwd\n"), "that is not all of /etc: {etc}");
+    (node.say("cat /etc/machine-id"), etc)
 }
 
 fn install_and_boot(firmware: Firmware, start: Start) {
     let key = Key::generate();
     let server = Server::start(&release::debian(), &["console=ttyS0"]);
     let setup = Setup::new(firmware, start).ssh();
-    server.publish(&setup.mac(), &node(&key));
+    server.publish(&setup.mac(), &config(&key));
 
     // `-no-reboot` is on: a second pass through the firmware would end the machine before it is blessed.
     let guest = Guest::start(&setup, Some(&server));
@@ -68,9 +66,10 @@ fn install_and_boot(firmware: Firmware, start: Start) {
     guest.expect(BLESSED, BOOT);
     assert_eq!(guest.kernels(), 2, "one kernel that installs, one kexec into the node's");
     check_node(&key, guest.ssh_port());
-    let before = state(&key, guest.ssh_port());
-    // The connection breaks off with the machine: what matters is that it ends.
-    let _ = key.login("alice", guest.ssh_port(), "sudo touch /etc/drift; sudo poweroff");
+    let node = Session::new(&key, guest.ssh_port());
+    let before = state(&node);
+    let _ = node.say("sudo touch /etc/drift");
+    node.power_off();
     guest.ended(BOOT);
 
     let guest = Guest::start(&setup.again(Start::Disk), None);
@@ -78,7 +77,11 @@ fn install_and_boot(firmware: Firmware, start: Start) {
     assert_eq!(guest.kernels(), 1, "a boot from disk needs no kexec");
     assert!(guest.never("step=network"), "a boot from disk needs no network:\n{}", guest.tail());
     check_node(&key, guest.ssh_port());
-    assert_eq!(before, state(&key, guest.ssh_port()), "/etc or the machine id changed over a reboot");
+    assert_eq!(
+        before,
+        state(&Session::new(&key, guest.ssh_port())),
+        "/etc or the machine id changed over a reboot"
+    );
 }
 
 #[test]

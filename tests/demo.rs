@@ -10,7 +10,7 @@ use support::guest::{Firmware, Guest, Start};
 use support::server::word;
 use support::ssh::Key;
 use support::steps::{self, Timed, seconds};
-use support::{lan, release};
+use support::{lan, release, session};
 
 /// Emulated, on two cores, the whole takes a few minutes.
 const STEP: Duration = Duration::from_secs(900);
@@ -57,7 +57,7 @@ fn demo(output: &Path, release: &Path) -> Result<()> {
     let exec = ["exec", "hello", "--", "/tatara-pod", "cpus"];
     shown(&format!("kubectl {}", exec.join(" ")), &stage.cluster.say(&exec));
     let status = "sudo tatara-node status; sudo tatara-node timeline";
-    shown(&format!("ssh alice@{} '{status}'", worker::ADDRESS), &node.ssh(status));
+    shown(&format!("ssh {}@{} '{status}'", session::USER, worker::ADDRESS), &node.ssh(status));
     let svg = node.ssh("sudo tatara-node timeline --svg /run/timeline.svg && cat /run/timeline.svg");
     ensure!(svg.contains("<svg"), "no timeline: {svg}");
     fs::write(output.join("timeline.svg"), svg).context("cannot write timeline.svg")?;
@@ -65,8 +65,7 @@ fn demo(output: &Path, release: &Path) -> Result<()> {
     let result = result(&guest, &stage, power_on, [ready, ran])?;
     fs::write(output.join("result.json"), serde_json::to_string_pretty(&result)?)
         .context("cannot write result.json")?;
-    // The connection breaks off with the machine: what matters is that it ends.
-    let _ = stage.key.login_at("alice", worker::ADDRESS, 22, "sudo poweroff");
+    node.power_off();
     guest.ended(STEP);
     fs::write(output.join("console.log"), guest.transcript()).context("cannot write console.log")?;
     farewell(output, &result);

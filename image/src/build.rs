@@ -42,6 +42,8 @@ use tatara_spec::release::{Artifact, Release, Versions, artifact};
 /// # Errors
 /// The step that failed, with its cause; the output directory is then as it was.
 pub fn run(options: &Options) -> Result<Release> {
+    // First of all: a mistyped version is not to cost a root.
+    options.kubernetes.as_ref().map_or(Ok(()), kubernetes::check)?;
     let progress = Progress::new();
     let programs = find_programs(&options.programs)?;
     let signer = match &options.trust.sign_key {

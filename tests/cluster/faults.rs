@@ -43,7 +43,7 @@ fn a_node_that_cannot_join_says_why_and_goes_on_by_itself() {
         let images = images(&server.www());
         let (key, hosts) = (Key::generate(), hosts.path().to_owned());
         let mut world = World { cluster, server, names, hosts, key, images, setup: machine() };
-        let expired = world.cluster.token("30s");
+        let expired = world.cluster.expired_token();
         world.give_token(&expired);
         world.until_it_is_another_cluster();
         world.until_joined(&expired);

@@ -5,6 +5,7 @@ use crate::{direct, good, refused, served};
 use std::path::{Path, PathBuf};
 use support::config::NodeYaml;
 use support::guest::{Guest, Start};
+use support::minisign::Signer;
 use support::trial::{Disks, Trial};
 use support::web::Answer;
 use tatara_spec::Code;
@@ -94,37 +95,9 @@ fn yaml_that_is_no_config() {
     ]);
 }
 
-/// A key pair of minisign's, and what it signed.
-struct Signer {
-    dir: tempfile::TempDir,
-    public: String,
-}
-
-impl Signer {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        minisign(dir.path(), &["-G", "-W", "-p", "public", "-s", "secret"]);
-        let public = std::fs::read_to_string(dir.path().join("public")).expect("the public key");
-        let public = public.lines().nth(1).expect("the key").to_owned();
-        Self { dir, public }
-    }
-
-    fn sign(&self, text: &[u8]) -> Vec<u8> {
-        std::fs::write(self.dir.path().join("file"), text).expect("the file to sign");
-        minisign(self.dir.path(), &["-S", "-s", "secret", "-m", "file", "-x", "file.sig"]);
-        std::fs::read(self.dir.path().join("file.sig")).expect("the signature")
-    }
-}
-
-fn minisign(dir: &Path, args: &[&str]) {
-    let output =
-        std::process::Command::new("minisign").args(args).current_dir(dir).output().expect("minisign");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn signatures() {
-    let (site, signer, stranger) = (Site::new(), Signer::new(), Signer::new());
+    let (site, signer, stranger) = (Site::new(), Signer::generate(), Signer::generate());
     let mut trial = site.trial(
         "config",
         "no fault: the right signature at last",

@@ -33,6 +33,12 @@ impl By {
     }
 }
 
+/// The button's driver is loaded beside the others, and says this when it hears the button (kernel, drivers/acpi/button.c,
+/// acpi_button_add); the line of its input device comes before that.
+fn button_is_heard(guest: &Guest) {
+    guest.printed("ACPI: button: Power Button", SOON);
+}
+
 /// Both, each on a machine of its own that has printed these lines.
 fn ends_at(done: &'static str, setup: &Setup, lines: &[&str], disks: Disks) {
     let trial = Trial::new("ending", done, setup.clone());
@@ -42,9 +48,7 @@ fn ends_at(done: &'static str, setup: &Setup, lines: &[&str], disks: Disks) {
         for line in lines {
             guest.expect(line, SOON);
         }
-        // Its driver is loaded beside the others, and says this when it hears the button (kernel, drivers/acpi/button.c, acpi_button_add);
-        // the line of its input device comes before that.
-        guest.printed("ACPI: button: Power Button", SOON);
+        button_is_heard(&guest);
         by.ask(&guest);
     }
     if disks == Disks::Untouched {
@@ -85,6 +89,8 @@ fn while_no_worker_runs() {
         let guest = trial.start(&server);
         for seconds in [1, 2, 4, 8] {
             guest.expect("step=find-disk state=ok", SOON);
+            // A worker that is killed before has not loaded its driver.
+            button_is_heard(&guest);
             guest.press(&["alt", "sysrq", "i"]);
             guest.expect(&format!("the worker is started again in {seconds} s"), SOON);
         }

@@ -1,9 +1,8 @@
 //! Releases that are not what their manifest says.
 
 use crate::{direct, good, installs, remake, served};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use support::guest::{Firmware, Guest, Setup, Start};
+use support::minisign::Signer;
 use support::server::Server;
 use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
@@ -100,41 +99,10 @@ fn half_an_install_does_not_boot_on_uefi() {
     half_an_install("half an install, then a start from the disk, UEFI", Firmware::Uefi);
 }
 
-/// A key pair of minisign(1).
-struct Key {
-    dir: tempfile::TempDir,
-}
-
-impl Key {
-    fn generate() -> Self {
-        let key = Self { dir: tempfile::tempdir().expect("a directory") };
-        key.minisign(&["-G", "-W", "-p", "pub", "-s", "key"]);
-        key
-    }
-
-    fn minisign(&self, arguments: &[&str]) {
-        let output = Command::new("minisign").args(arguments).current_dir(self.dir.path()).output();
-        let output = output.expect("minisign");
-        assert!(output.status.success(), "minisign: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// As `install.release.key` takes it.
-    fn public(&self) -> String {
-        let text = std::fs::read_to_string(self.dir.path().join("pub")).expect("the public key");
-        text.lines().last().unwrap_or_default().to_owned()
-    }
-
-    fn sign(&self, file: &Path) -> PathBuf {
-        let text = file.to_string_lossy();
-        self.minisign(&["-S", "-s", "key", "-m", &text, "-x", "sig", "-t", "release"]);
-        self.dir.path().join("sig")
-    }
-}
-
 /// A config that asks for a signature by a key; refused, and nothing is written.
-fn unsigned(done: &'static str, key: &Key, prepare: impl FnOnce(&Server), says: &str) {
+fn unsigned(done: &'static str, key: &Signer, prepare: impl FnOnce(&Server), says: &str) {
     let mut trial = Trial::new("payload", done, direct());
-    let config = good().text().replace("release.json}", &format!("release.json, key: {}}}", key.public()));
+    let config = good().text().replace("release.json}", &format!("release.json, key: {}}}", key.public));
     let server = served(&trial.setup, &config);
     prepare(&server);
     let guest = trial.start(&server);
@@ -142,11 +110,17 @@ fn unsigned(done: &'static str, key: &Key, prepare: impl FnOnce(&Server), says: 
     trial.ends(guest, Disks::Untouched);
 }
 
-fn publish(server: &Server, signature: &Path) {
-    let served = server.www().join("release/release.json.sig");
-    // The release's own, by its builder's key.
-    let _ = std::fs::remove_file(&served);
-    std::fs::copy(signature, served).expect("the signature");
+/// Signs the manifest that is served, in the place of the release's own signature, which is by its builder's key.
+fn sign(server: &Server, key: &Signer) {
+    publish(server, &signature(server, key));
+}
+
+fn signature(server: &Server, key: &Signer) -> Vec<u8> {
+    key.sign(&std::fs::read(server.www().join("release/release.json")).expect("the manifest"))
+}
+
+fn publish(server: &Server, signature: &[u8]) {
+    server.replace("release.json.sig", |_| signature.to_vec());
 }
 
 #[test]
@@ -154,20 +128,19 @@ fn no_signature_where_one_is_asked_for() {
     let remove = |server: &Server| {
         std::fs::remove_file(server.www().join("release/release.json.sig")).expect("the release's signature");
     };
-    unsigned("no signature where a key is given", &Key::generate(), remove, "must be signed");
+    unsigned("no signature where a key is given", &Signer::generate(), remove, "must be signed");
 }
 
 #[test]
 fn signed_by_another_key() {
-    unsigned("a signature by another key", &Key::generate(), |_| (), "release.json");
+    unsigned("a signature by another key", &Signer::generate(), |_| (), "release.json");
 }
 
 #[test]
 fn signature_of_another_release() {
-    let key = Key::generate();
+    let key = Signer::generate();
     let other = |server: &Server| {
-        let manifest = server.www().join("release/release.json");
-        let signature = key.sign(&manifest);
+        let signature = signature(server, &key);
         server.other_release();
         publish(server, &signature);
     };
@@ -177,18 +150,17 @@ fn signature_of_another_release() {
 /// Signed rightly once upon a time; then its successor is published.
 #[test]
 fn older_than_allowed() {
-    let key = Key::generate();
+    let key = Signer::generate();
     let mut trial = Trial::new("payload", "a signed release that is older than allowed", direct());
-    let release = format!("release.json, key: {}, notBefore: \"2025-01-01T00:00:00Z\"}}", key.public());
+    let release = format!("release.json, key: {}, notBefore: \"2025-01-01T00:00:00Z\"}}", key.public);
     let server = served(&trial.setup, &good().text().replace("release.json}", &release));
-    let sign = |server: &Server| publish(server, &key.sign(&server.www().join("release/release.json")));
     remake(&server, |release| release.build_epoch = 1_700_000_000);
-    sign(&server);
+    sign(&server, &key);
     let guest = trial.start(&server);
     trial.refused(&guest, Code::ReleaseOld, "is dated 2023-11-14T22:13:20Z");
     trial.untouched();
     server.restore("release.json");
-    sign(&server);
+    sign(&server, &key);
     installs(&guest);
     trial.ends(guest, Disks::RefusedThenInstalled);
 }
@@ -196,11 +168,11 @@ fn older_than_allowed() {
 /// The other way round, so that the rows above cannot be right for a wrong reason.
 #[test]
 fn signed_as_asked() {
-    let key = Key::generate();
+    let key = Signer::generate();
     let trial = Trial::new("payload", "a signature by the right key: installed", direct());
-    let config = good().text().replace("release.json}", &format!("release.json, key: {}}}", key.public()));
+    let config = good().text().replace("release.json}", &format!("release.json, key: {}}}", key.public));
     let server = served(&trial.setup, &config);
-    publish(&server, &key.sign(&server.www().join("release/release.json")));
+    sign(&server, &key);
     let guest = trial.start(&server);
     installs(&guest);
     trial.ends(guest, Disks::Installed);

@@ -49,9 +49,10 @@ fn killed_while_it_writes() {
 
 #[test]
 fn killed_when_it_enters_the_node() {
-    let lines =
-        ["step=record state=begin", "step=record state=ok", "step=root state=ok", "step=render state=ok"];
-    killed("the worker is killed at four steps into the node", 23, &lines);
+    // Behind these it is a few milliseconds until the new root's init takes over, which a key may come too late for.
+    // `panics_before_the_node` has the steps of that time.
+    let lines = ["step=record state=begin", "step=record state=ok", "step=root state=begin"];
+    killed("the worker is killed at three steps into the node", 23, &lines);
 }
 
 /// One machine, whose worker panics once at the begin of each of these steps.

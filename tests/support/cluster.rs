@@ -89,12 +89,25 @@ impl Cluster {
     /// When kubeadm makes none.
     #[must_use]
     pub fn token(&self, lives: &str) -> String {
-        let admin = self.path("admin.conf").display().to_string();
-        let token =
-            self.kubeadm(&["token", "create", "--ttl", lives, "--kubeconfig", &admin]).trim().to_owned();
+        let token = self.new_token(lives);
         let id = token.split('.').next().unwrap_or_default();
         self.signed(id);
         token
+    }
+
+    /// A bootstrap token that has expired when a machine comes to use it, which takes more than its 30 s. Nobody waits until it is in
+    /// cluster-info, which may take as long as it lives.
+    ///
+    /// # Panics
+    /// When kubeadm makes none.
+    #[must_use]
+    pub fn expired_token(&self) -> String {
+        self.new_token("30s")
+    }
+
+    fn new_token(&self, lives: &str) -> String {
+        let admin = self.path("admin.conf").display().to_string();
+        self.kubeadm(&["token", "create", "--ttl", lives, "--kubeconfig", &admin]).trim().to_owned()
     }
 
     /// Takes this token from now on, also if it has expired.

@@ -1,11 +1,13 @@
 //! A machine in QEMU, its disks, and what it prints.
 
 use crate::console::{Console, Waited};
+use crate::port::Port;
 use crate::server::Server;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Read as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::rc::Rc;
@@ -48,7 +50,7 @@ pub struct Setup {
     pub(crate) nics: Vec<Nic>,
     pub(crate) disks: Vec<(Bus, u32)>,
     files: Rc<Files>,
-    pub(crate) ssh_port: Option<u16>,
+    pub(crate) ssh_port: Option<Rc<Port>>,
     pub(crate) given: Option<(PathBuf, PathBuf, String)>,
     pub(crate) shape: Option<CpuShape>,
     pub(crate) free_slot: bool,
@@ -219,8 +221,7 @@ impl Setup {
     /// When the host has no free port.
     #[must_use]
     pub fn ssh(mut self) -> Self {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        self.ssh_port = Some(socket.local_addr().expect("its address").port());
+        self.ssh_port = Some(Rc::new(Port::held(Ipv4Addr::LOCALHOST.into())));
         self
     }
 
@@ -309,7 +310,6 @@ pub fn disk_digest(path: &Path) -> u64 {
 pub struct Guest {
     child: Child,
     console: Console,
-    ssh_port: Option<u16>,
     // Disks must outlive the machine that uses them.
     pub(crate) setup: Setup,
 }
@@ -323,7 +323,7 @@ impl Guest {
     pub fn start(setup: &Setup, server: Option<&Server>) -> Self {
         let mut child = crate::machine::start(setup, server);
         let console = Console::read(child.stdout.take().expect("its serial port"));
-        Self { child, console, ssh_port: setup.ssh_port, setup: setup.clone() }
+        Self { child, console, setup: setup.clone() }
     }
 
     /// Waits for the next console line that holds `needle`.
@@ -425,7 +425,7 @@ impl Guest {
     /// When the setup has none.
     #[must_use]
     pub fn ssh_port(&self) -> u16 {
-        self.ssh_port.expect("Setup::ssh")
+        self.setup.ssh_port.as_ref().expect("Setup::ssh").number()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use nix::sched::CloneFlags;
 use rustix::process::{Pid, Signal, kill_process};
-use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -85,9 +86,10 @@ impl Drop for Dnsmasq {
 }
 
 /// A switch port that carries one VLAN, tagged (IEEE 802.1Q): untagged frames do not get through. Behind it is QEMU's user network.
+/// Frames come and go by sockets in a directory.
 pub struct Trunk {
-    machine: (u16, u16),
-    network: (u16, u16),
+    machine: PathBuf,
+    network: PathBuf,
 }
 
 /// Bytes of the two MAC addresses, after which a tag stands.
@@ -96,51 +98,47 @@ const ADDRESSES: usize = 12;
 const TAGGED: [u8; 2] = [0x81, 0x00];
 
 impl Trunk {
-    /// A port for this VLAN.
+    /// A port for this VLAN, whose sockets are in this directory as long as there is a machine.
     ///
     /// # Panics
-    /// When there is no free UDP port.
+    /// When there can be no socket.
     #[must_use]
-    pub fn new(vlan: u16) -> Self {
-        let sockets: [UdpSocket; 4] =
-            std::array::from_fn(|_| UdpSocket::bind("127.0.0.1:0").expect("a UDP port"));
-        let ports = sockets.each_ref().map(|socket| socket.local_addr().expect("its address").port());
-        let [machine, for_machine, network, for_network] = sockets;
-        // QEMU has these two.
-        drop((for_machine, for_network));
-        let (machine, network) = (Arc::new(machine), Arc::new(network));
-        let to = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    pub fn new(vlan: u16, dir: &Path) -> Self {
+        let (at_machine, at_network) = (dir.join("trunk-machine"), dir.join("trunk-network"));
+        let socket = |end: &Path| Arc::new(UnixDatagram::bind(ours(end)).expect("a socket"));
+        let (machine, network) = (socket(&at_machine), socket(&at_network));
         let tag = [TAGGED, vlan.to_be_bytes()].concat();
-        let (from, into, head, address) =
-            (Arc::clone(&machine), Arc::clone(&network), tag.clone(), to(ports[3]));
+        let (from, into, head) = (Arc::clone(&machine), Arc::clone(&network), tag.clone());
+        let to = qemus(&at_network);
         std::thread::spawn(move || {
-            carry(&from, &into, address, |frame| {
+            carry(&from, &into, &to, |frame| {
                 let tagged = frame.get(ADDRESSES..ADDRESSES + 4)? == head;
                 tagged.then(|| [&frame[..ADDRESSES], &frame[ADDRESSES + 4..]].concat())
             });
         });
-        let address = to(ports[1]);
+        let to = qemus(&at_machine);
         std::thread::spawn(move || {
-            carry(&network, &machine, address, |frame| {
+            carry(&network, &machine, &to, |frame| {
                 let (addresses, rest) = frame.split_at_checked(ADDRESSES)?;
                 Some([addresses, &tag, rest].concat())
             });
         });
-        Self { machine: (ports[1], ports[0]), network: (ports[3], ports[2]) }
+        Self { machine: at_machine, network: at_network }
     }
 
     /// QEMU's arguments: a card at this port, with this MAC address.
     #[must_use]
     pub fn arguments(&self, mac: &str) -> Vec<String> {
-        let dgram = |id: &str, (local, remote): (u16, u16)| {
+        let dgram = |id: &str, end: &Path| {
             format!(
-                "dgram,id={id},local.type=inet,local.host=127.0.0.1,local.port={local},\
-                 remote.type=inet,remote.host=127.0.0.1,remote.port={remote}"
+                "dgram,id={id},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                qemus(end).display(),
+                ours(end).display()
             )
         };
         let netdevs = [
-            dgram("net0", self.machine),
-            dgram("trunk", self.network),
+            dgram("net0", &self.machine),
+            dgram("trunk", &self.network),
             "user,id=user".to_owned(),
             "hubport,id=hub0,hubid=0,netdev=trunk".to_owned(),
             "hubport,id=hub1,hubid=0,netdev=user".to_owned(),
@@ -152,12 +150,20 @@ impl Trunk {
     }
 }
 
-fn carry(from: &UdpSocket, into: &UdpSocket, to: SocketAddr, change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+fn ours(end: &Path) -> PathBuf {
+    end.with_extension("ours")
+}
+
+fn qemus(end: &Path) -> PathBuf {
+    end.with_extension("qemus")
+}
+
+fn carry(from: &UnixDatagram, into: &UnixDatagram, to: &Path, change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
     let mut frame = [0; 65536];
     loop {
-        // A port that nobody listens at yet is an error of the next call (ECONNREFUSED), not of the socket.
-        let Ok(length) = from.recv(&mut frame) else { continue };
+        let length = from.recv(&mut frame).expect("a frame");
         if let Some(changed) = change(&frame[..length]) {
+            // QEMU may not have its socket yet, or not any more: a cable does not know either.
             let _ = into.send_to(&changed, to);
         }
     }

@@ -112,7 +112,8 @@ fn disks(setup: &Setup) -> Vec<Disk> {
 fn nics(setup: &Setup) -> Vec<tatara::vm::Nic> {
     let nic = |(i, nic): (usize, &Nic)| {
         let link = *nic != Nic::VirtioWithoutLink;
-        let forwards = setup.ssh_port.filter(|_| link).map(|host| Forward { host, guest: 22 });
+        let port = setup.ssh_port.as_ref().filter(|_| link);
+        let forwards = port.map(|port| Forward { host: port.number(), guest: 22 });
         tatara::vm::Nic {
             model: if *nic == Nic::E1000e { NicModel::E1000e } else { NicModel::Virtio },
             mac: mac(i),

@@ -5,12 +5,12 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// The user of [`user`].
-const NAME: &str = "alice";
+pub const USER: &str = "alice";
 
 /// The part of a config that lets a key in, with sudo.
 #[must_use]
 pub fn user(key: &Key) -> String {
-    format!("users:\n  - {{name: {NAME}, keys: ['{}'], sudo: true}}\n", key.public())
+    format!("users:\n  - {{name: {USER}, keys: ['{}'], sudo: true}}\n", key.public())
 }
 
 /// A machine that answers.
@@ -29,7 +29,7 @@ impl<'a> Session<'a> {
     /// What a command came to.
     #[must_use]
     pub fn run(&self, command: &str) -> Login {
-        self.key.login(NAME, self.port, command)
+        self.key.login(USER, self.port, command)
     }
 
     /// Standard output of a command that ends with success.
@@ -77,6 +77,6 @@ impl<'a> Session<'a> {
     /// Has the machine power itself off, which its disk is clean after; [`crate::guest::Guest::ended`] waits for it.
     pub fn power_off(&self) {
         // The connection ends with the machine, before the command does.
-        let _ = self.key.login(NAME, self.port, "sudo poweroff");
+        let _ = self.key.login(USER, self.port, "sudo poweroff");
     }
 }

@@ -1,6 +1,7 @@
 //! A web server that misbehaves as the test tells it: how it greets a connection, what it answers, where it stops.
 
 use crate::pki::{Pki, Sends, VALID};
+use crate::port::Port;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::VecDeque;
 use std::fs;
@@ -66,7 +67,8 @@ pub struct Request {
 
 /// The server; it ends with the value.
 pub struct Web {
-    address: SocketAddr,
+    // Also while it is shut: nobody else is to answer there.
+    port: Port,
     state: Arc<State>,
     running: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
     /// Its CA.
@@ -96,7 +98,6 @@ impl Web {
     #[must_use]
     pub fn start(root: &Path, bind: IpAddr, name: &str) -> Self {
         let pki = Pki::default();
-        let listener = TcpListener::bind((bind, 0)).expect("a port");
         let state = Arc::new(State {
             root: root.to_owned(),
             usual: Mutex::new(pki.server(name, VALID, Sends::Chain)),
@@ -106,9 +107,8 @@ impl Web {
             changed: Condvar::new(),
             ending: AtomicBool::new(false),
         });
-        let mut web =
-            Self { address: listener.local_addr().expect("its address"), state, running: None, pki };
-        web.run(listener);
+        let mut web = Self { port: Port::held(bind), state, running: None, pki };
+        web.open();
         web
     }
 
@@ -121,7 +121,7 @@ impl Web {
     /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.port.number()
     }
 
     /// Closes the port: connections are refused.
@@ -132,16 +132,16 @@ impl Web {
         let (thread, stop) = self.running.take().expect("it was open");
         stop.store(true, Ordering::SeqCst);
         // It waits for a connection. When that fails the port is closed, which is what is wanted.
-        let _ = TcpStream::connect(self.address);
+        let _ = TcpStream::connect(self.port.address());
         thread.join().expect("the server's thread");
     }
 
     /// Opens the port again.
     ///
     /// # Panics
-    /// When somebody else has it.
+    /// When the kernel does not let it.
     pub fn open(&mut self) {
-        self.run(TcpListener::bind(self.address).expect("the port that was closed"));
+        self.run(TcpListener::bind(self.port.address()).expect("the port that is held"));
     }
 
     /// The next connections are greeted like this, then as usual.

@@ -34,6 +34,8 @@ const MOUNT_POINTS: [&str; 2] = ["opt/cni/bin", "usr/libexec/kubernetes/kubelet-
 pub enum Source {
     /// Upstream's release of this version, `1.34.2`.
     Release(String),
+    /// Upstream's, and what was said of its version is no whole one: nothing, or a minor, `1.34`. It is answered with the versions there are.
+    Incomplete(String),
     /// A directory that has the programs.
     Directory(PathBuf),
     /// Debian 12's source package, built with Debian 12's Go.
@@ -49,8 +51,12 @@ impl FromStr for Source {
                 let version = version.strip_prefix('v').unwrap_or(version);
                 if is_version(version) {
                     Ok(Self::Release(version.to_owned()))
+                } else if is_incomplete(version) {
+                    Ok(Self::Incomplete(version.to_owned()))
                 } else {
-                    Err(format!("`{version}` is not a version of Kubernetes, such as 1.34.2"))
+                    Err(format!(
+                        "`{version}` is not a version of Kubernetes, such as 1.34.2; `release:` alone lists the newest"
+                    ))
                 }
             }
             Some(("dir", path)) if !path.is_empty() => Ok(Self::Directory(PathBuf::from(path))),
@@ -63,11 +69,19 @@ impl FromStr for Source {
 /// Three numbers and perhaps a pre-release: it becomes part of a URL.
 fn is_version(text: &str) -> bool {
     let (numbers, pre) = text.split_once('-').map_or((text, None), |(numbers, pre)| (numbers, Some(pre)));
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     numbers.split('.').count() == 3
-        && numbers.split('.').all(number)
+        && numbers.split('.').all(is_number)
         && pre.is_none_or(|pre| pre.split('.').all(word))
+}
+
+/// Nothing, or a minor.
+fn is_incomplete(text: &str) -> bool {
+    text.is_empty() || text.split('.').count() == 2 && text.split('.').all(is_number)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The programs, and the version that they say they have.
@@ -76,6 +90,18 @@ pub(crate) struct Programs {
     directory: PathBuf,
     /// `1.34.2`.
     pub version: String,
+}
+
+/// Refuses a release that upstream does not have, before anything is made for it.
+///
+/// # Errors
+/// Upstream has no such version, or only a part of one was given: the error lists the newest; or upstream cannot be asked.
+pub(crate) fn check(source: &Source) -> Result<()> {
+    match source {
+        Source::Release(version) => upstream::check(upstream::SITE, version),
+        Source::Incomplete(given) => Err(upstream::incomplete(upstream::SITE, given)),
+        Source::Directory(_) | Source::DebianSource => Ok(()),
+    }
 }
 
 /// Gets the programs. `scratch` is for files that need not be kept, `cache` for those that should.
@@ -95,6 +121,7 @@ pub(crate) fn get(
             upstream::fetch(upstream::SITE, version, &PROGRAMS, &directory)?;
             (directory, Some(version.as_str()))
         }
+        Source::Incomplete(given) => return Err(upstream::incomplete(upstream::SITE, given)),
         Source::DebianSource => (
             debian::built(&mirrors()?, &crate::build::bootstrap::cache_directory()?, cache)?,
             Some(debian::VERSION),

@@ -14,7 +14,7 @@ pub struct Options {
     /// The root and its packages
     #[command(flatten)]
     pub root: RootOptions,
-    /// Kubernetes' programs for the root: release:VERSION (upstream's files, verified), dir:PATH (kubeadm, kubelet and
+    /// Kubernetes' programs for the root: release:VERSION (upstream's files, verified; `release:` lists the newest versions), dir:PATH (kubeadm, kubelet and
     /// kubectl in a directory), or debian-source (1.20, built from Debian 12's source package and cached)
     #[arg(long, value_name = "SOURCE")]
     pub kubernetes: Option<Source>,

@@ -6,6 +6,7 @@ use crate::guest::{Firmware, Setup, Start};
 use crate::lan::{self, Dnsmasq};
 use crate::ntp;
 use crate::server::{HTTP_PORT, Server};
+use crate::session;
 use crate::ssh::Key;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -103,7 +104,7 @@ pub fn config_joining(endpoint: &str, join: &str, images: &[(&str, String)], key
         .map(|(file, sha256)| format!("\n    - {{url: ../images/{file}, sha256: {sha256}}}"))
         .collect();
     NodeYaml::new(NAME)
-        .with(&format!("users:\n  - {{name: alice, keys: ['{}'], sudo: true}}\n", key.public()))
+        .with(&session::user(key))
         .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced}\n")
         .with(&format!(
             "kubernetes:\n  endpoint: {endpoint}\n  join: {{{join}}}\n  labels: {{example.com/rack: r1}}\n  \
@@ -170,7 +171,7 @@ pub struct Stage {
     pub cluster: Cluster,
     /// Serves release, images and the machine's config.
     pub server: Server,
-    /// Of `alice`.
+    /// Of [`session::USER`].
     pub key: Key,
     /// The machine.
     pub setup: Setup,
@@ -209,7 +210,7 @@ impl Stage {
 pub struct Node<'a> {
     /// Which cluster it is a node of.
     pub cluster: &'a Cluster,
-    /// Of `alice`, who may do everything by sudo.
+    /// Of [`session::USER`], who may do everything by sudo.
     pub key: &'a Key,
 }
 
@@ -253,9 +254,15 @@ impl Node<'_> {
     /// When nobody can log in, or the command fails.
     #[must_use]
     pub fn ssh(&self, command: &str) -> String {
-        let login = self.key.login_at("alice", ADDRESS, 22, command);
+        let login = self.key.login_at(session::USER, ADDRESS, 22, command);
         assert!(login.ok, "`{command}`: {}{}", login.out, login.err);
         login.out
+    }
+
+    /// Has the machine power itself off; [`crate::guest::Guest::ended`] waits for it.
+    pub fn power_off(&self) {
+        // The connection ends with the machine, before the command does.
+        let _ = self.key.login_at(session::USER, ADDRESS, 22, "sudo poweroff");
     }
 
     /// What `tatara-node status` says of the join.

@@ -28,14 +28,20 @@ fn sources_as_an_operator_writes_them() {
     let source = |text: &str| text.parse::<Source>();
     assert_eq!(source("release:v1.34.2"), Ok(Source::Release("1.34.2".into())));
     assert_eq!(source("release:1.35.0-rc.1"), Ok(Source::Release("1.35.0-rc.1".into())));
+    for (part, given) in [("release:", ""), ("release:v1.34", "1.34"), ("release:1.34", "1.34")] {
+        assert_eq!(source(part), Ok(Source::Incomplete(given.into())), "{part}");
+    }
     assert_eq!(source("dir:/srv/k8s"), Ok(Source::Directory("/srv/k8s".into())));
     assert_eq!(source("debian-source"), Ok(Source::DebianSource));
     for wrong in [
         "",
         "dir:",
-        "release:",
-        "release:1.34",
+        "release:1",
+        "release:1.",
+        "release:1.x",
+        "release:latest",
         "release:1.34.x",
+        "release:1.34.2.1",
         "release:1.34.2/../../x",
         "1.34.2",
         "debian",
@@ -120,4 +126,92 @@ fn upstreams_files_are_taken_only_with_their_digests() {
     fs::write(bin.join("kubectl.sha256"), "<html>").unwrap();
     assert!(fails("kubectl").contains("holds no SHA-256"));
     assert!(fails("kube-proxy").contains("the server answered 404"));
+}
+
+/// A site with the newest of five minors, and one version of them to take.
+fn released(served: &Path) -> String {
+    let release = served.join("release");
+    let bin = release.join("v1.34.7/bin/linux/amd64");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("kubelet.sha256"), "0".repeat(64)).unwrap();
+    fs::write(release.join("stable.txt"), "v1.36.1").unwrap();
+    for (minor, patch) in [(36, 1), (35, 4), (34, 7), (33, 11), (32, 15)] {
+        fs::write(release.join(format!("stable-1.{minor}.txt")), format!("v1.{minor}.{patch}\n")).unwrap();
+    }
+    site(served)
+}
+
+#[test]
+fn a_version_that_upstream_does_not_have_is_answered_with_the_newest() {
+    let work = tempfile::tempdir().unwrap();
+    let site = released(work.path());
+    upstream::check(&site, "1.34.7").unwrap();
+
+    let newest = "; the newest are 1.36.1, 1.35.4, 1.34.7, 1.33.11\ntry: --kubernetes release:";
+    let unknown = |version: &str| upstream::check(&site, version).unwrap_err().to_string();
+    assert_eq!(unknown("1.34.99"), format!("upstream has no Kubernetes 1.34.99{newest}1.34.7"));
+    assert_eq!(unknown("1.3.0"), format!("upstream has no Kubernetes 1.3.0{newest}1.36.1"));
+    let incomplete = |given: &str| upstream::incomplete(&site, given).to_string();
+    let minor = |given: &str| format!("`release:{given}` names a minor of Kubernetes, not a version{newest}");
+    assert_eq!(incomplete("1.35"), minor("1.35") + "1.35.4");
+    assert_eq!(incomplete("1.3"), minor("1.3") + "1.36.1");
+    assert_eq!(incomplete(""), format!("`release:` names no version of Kubernetes{newest}1.36.1"));
+}
+
+/// A project in its first year: there are not always four minors.
+#[test]
+fn a_site_with_few_minors_lists_those() {
+    let work = tempfile::tempdir().unwrap();
+    let site = released(work.path());
+    fs::write(work.path().join("release/stable.txt"), "v2.0.3\n").unwrap();
+    let error = upstream::incomplete(&site, "").to_string();
+    assert!(error.ends_with("the newest are 2.0.3\ntry: --kubernetes release:2.0.3"), "{error}");
+}
+
+const FORM: &str = "a version has three numbers, such as --kubernetes release:1.34.2";
+
+#[test]
+fn a_site_that_says_no_versions_is_named_with_what_it_says() {
+    let work = tempfile::tempdir().unwrap();
+    let site = released(work.path());
+    let fails = |file: &str, text: &str| {
+        fs::write(work.path().join("release").join(file), text).unwrap();
+        let error = format!("{:#}", upstream::check(&site, "1.34.99").unwrap_err());
+        let begin =
+            format!("upstream has no Kubernetes 1.34.99, and {site} does not say which there are: {FORM}: ");
+        error.strip_prefix(&begin).unwrap_or_else(|| panic!("{error}")).to_owned()
+    };
+    let url = |file: &str| format!("{site}/{file}");
+    let said = fails("stable-1.35.txt", "v1.34.2\n");
+    assert_eq!(said, url("stable-1.35.txt says 1.34.2, which is of another minor"));
+    fs::remove_file(work.path().join("release/stable-1.35.txt")).unwrap();
+    let page = "<html>\nthis is a hotel".to_owned();
+    assert_eq!(
+        fails("stable.txt", &page),
+        url(r#"stable.txt says no version, but "<html>\nthis is a hotel""#)
+    );
+    assert_eq!(fails("stable.txt", "v1.36"), url(r#"stable.txt says no version, but "v1.36""#));
+    assert_eq!(fails("stable.txt", ""), url(r#"stable.txt says no version, but """#));
+    let huge = url("stable.txt says no version, but \"v1.99999999999.0\"");
+    assert_eq!(fails("stable.txt", "v1.99999999999.0"), huge);
+    assert_eq!(fails("stable.txt", &page.repeat(1000)), url("stable.txt is longer than 4096 bytes"));
+    let gone = format!("the server answered 404 Not Found for {}", url("stable-1.35.txt"));
+    assert_eq!(fails("stable.txt", "v1.36.1"), gone);
+}
+
+#[test]
+fn a_site_that_is_away_is_said_with_the_form_of_a_version() {
+    // Bound and never listened at: the kernel refuses connections, and nobody else gets the port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let site = format!("http://{address}/release");
+    for (error, file) in [
+        (upstream::check(&site, "1.34.2").unwrap_err(), "v1.34.2/bin/linux/amd64/kubelet.sha256"),
+        (upstream::incomplete(&site, ""), "stable.txt"),
+    ] {
+        let error = format!("{error:#}");
+        assert!(error.contains(FORM) && error.contains(&format!("cannot reach {site}/{file}")), "{error}");
+        assert!(error.ends_with("Connection refused (os error 111)"), "{error}");
+    }
 }
