@@ -81,13 +81,12 @@ fn a_disk_whose_name_was_typed_twice() {
     let server = served(&setup, &config);
     let guest = Guest::start(&setup, Some(&server));
     guest.expect("type `vda` and Enter, twice", INSTALL);
-    let types = |name: &str| name.split(' ').for_each(|key| guest.press(&[key]));
-    types("v d b ret");
+    guest.types("vdb");
     guest.expect("that is not `vda`; nothing is overwritten", BOOT);
-    types("v d a ret");
+    guest.types("vda");
     guest.expect("type `vda` once more", BOOT);
     assert_eq!(guest.bytes_written().expect("QEMU's statistics"), 0);
-    types("v d a ret");
+    guest.types("vda");
     guest.expect("step=confirm state=ok", BOOT);
     guest.expect("step=record state=ok", INSTALL);
     check(&guest.findings(BOOT));

@@ -41,6 +41,29 @@ fn none_matches() {
     refused(trial, &config.text(), Code::DiskNone, "/dev/vda");
 }
 
+/// Somebody writes to the disk between the question and its answer. What was asked about is gone, so the answer is for nothing.
+#[test]
+fn changed_while_it_is_asked_about() {
+    let setup = direct();
+    let disk = setup.disk_paths()[0].clone();
+    let mut trial = Trial::new("disk", "a disk that changes while the console asks about it", setup);
+    let mut config = good();
+    config.install = "  confirm: console\n";
+    let server = served(&trial.setup, &config.text());
+    let guest = trial.start(&server);
+    guest.expect("type `vda` and Enter, twice", SOON);
+    trial.untouched();
+    assert!(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).status().expect("mkfs.ext4").success());
+    let written = disk_digest(&disk);
+    guest.types("vda");
+    guest.expect("type `vda` once more", SOON);
+    guest.types("vda");
+    trial.refused(&guest, Code::DiskChanged, "has changed since it was asked");
+    trial.refused(&guest, Code::DiskForeign, "ext4");
+    assert_eq!(written, disk_digest(&disk), "the disk was written to");
+    trial.ends(guest, Disks::Irrelevant);
+}
+
 /// The stick is told by what is on it, whether the machine was booted from it or not.
 #[test]
 fn only_the_stick() {

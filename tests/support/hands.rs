@@ -22,6 +22,15 @@ impl Guest {
         self.monitor("send-key", &serde_json::json!({"keys": keys})).expect("the keyboard");
     }
 
+    /// Types letters and digits, and Enter.
+    ///
+    /// # Panics
+    /// As [`Self::press`].
+    pub fn types(&self, line: &str) {
+        line.chars().for_each(|key| self.press(&[key.to_string().as_str()]));
+        self.press(&["ret"]);
+    }
+
     /// Plugs the cable of a NIC in, or out.
     ///
     /// # Panics
