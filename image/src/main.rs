@@ -1,6 +1,7 @@
 //! The `tatara` command: it only dispatches.
 
 use clap::{Parser, Subcommand};
+use std::io::Write as _;
 use std::process::ExitCode;
 use tatara::{build, config_cmd, drain, serve, vm, write};
 use tatara_spec::error::Fault;
@@ -50,10 +51,13 @@ fn main() -> ExitCode {
 
 /// The chain of causes once, and where there is a code, the code and what to do.
 fn report(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<Fault>() {
-        Some(fault) => eprintln!("tatara: {}: {error:#}\nhint: {}", fault.code, fault.code.hint()),
-        None => eprintln!("tatara: {error:#}"),
-    }
+    // The terminal may have hung up, which is no reason to panic.
+    let _ = match error.downcast_ref::<Fault>() {
+        Some(fault) => {
+            writeln!(std::io::stderr(), "tatara: {}: {error:#}\nhint: {}", fault.code, fault.code.hint())
+        }
+        None => writeln!(std::io::stderr(), "tatara: {error:#}"),
+    };
     ExitCode::FAILURE
 }
 

@@ -236,6 +236,6 @@ fn refused(cluster: &Cluster) {
         ],
     );
     let unasked = drain(cluster, &[&[NAME], CONSENTS].concat());
-    unasked.refused("E-DRAIN-CONSENT", &["`--yes` agrees"]);
+    unasked.refused("E-DRAIN-ANSWER", &["`--yes` agrees"]);
     assert!(!unasked.out.contains("BLOCKED") && !unasked.out.contains("not Ready"), "{}", unasked.out);
 }

@@ -1,4 +1,4 @@
-//! Texts for consoles and records: what a URL may hold in secret is left out.
+//! Texts for consoles and records: what a URL may hold in secret is left out, and what a terminal would obey.
 
 /// The text with every URL in it cut down to what may be seen: no user and password, no query, no fragment. `?…` stands where a query
 /// was. For whole lines: secrets reach messages by ways that nobody thinks of, so everything printed and kept goes through here.
@@ -57,6 +57,12 @@ pub fn url(text: &str) -> String {
     format!("{scheme}{separator}{place}{mark}")
 }
 
+/// The text with every control character replaced by a question mark: one line, which no terminal takes for a command.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 fn ends_url(c: char) -> bool {
     c.is_whitespace() || c.is_control() || matches!(c, '`' | '"')
 }
@@ -72,8 +78,13 @@ fn without_user(place: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{url, urls};
+    use super::{printable, url, urls};
     use proptest::prelude::{any, prop_assert, proptest};
+
+    #[test]
+    fn control_characters_are_shown_as_question_marks() {
+        assert_eq!(printable("a\tb\r\nc\u{9b}d"), "a?b??c?d");
+    }
 
     #[test]
     fn what_may_be_seen_stays() {

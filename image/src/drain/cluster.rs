@@ -1,13 +1,12 @@
 //! What a drain asks of the API server, and how its answers are read.
 
 use super::plan::{Listing, PodId};
+use super::words::{forbids_watching, kubeconfig_words, passes, retry_after, said, watch_words, words};
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
-use kube::client::AuthError;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::core::Status;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -16,9 +15,13 @@ use std::path::Path;
 use std::time::Duration;
 use tatara_spec::config::nearest;
 use tatara_spec::error::{Code, Fault};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// For one answer of the API server, whose own limit for a request is a minute; an eviction may take it ten seconds.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// The first wait before something is asked again, and the longest.
+pub(super) const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// A cluster as its kubeconfig names it.
 pub(super) struct Cluster {
@@ -32,12 +35,27 @@ pub(super) struct Cluster {
 pub(super) enum Answer {
     /// The pod ends.
     Taken,
-    /// There is no such pod any more, or another one of its name.
-    Gone,
     /// Not now; tried again, not before so long.
     HeldUp(String, Duration),
     /// Not at all.
     Refused(String),
+}
+
+/// How often a question is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Once: nothing has been changed yet, and whoever waits at the terminal can ask again.
+    None,
+    /// Until the time for an answer is over, as long as the server is busy or not there: the node is cordoned.
+    Some,
+}
+
+/// Why the cluster cannot be watched.
+#[derive(Debug)]
+pub(super) struct Unwatched {
+    pub(super) why: String,
+    /// The user may not: it is not tried again.
+    pub(super) for_good: bool,
 }
 
 impl Cluster {
@@ -71,60 +89,93 @@ impl Cluster {
     /// There is none of this name; the nearest one is named.
     pub(super) async fn node(&self, name: &str) -> Result<Node, Fault> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        if let Some(node) = ask("the Node", nodes.get_opt(name)).await? {
+        if let Some(node) = ask("the Node", Patience::None, async || nodes.get_opt(name).await).await? {
             return Ok(node);
         }
-        let all = ask("the Nodes", nodes.list(&ListParams::default())).await?;
+        let every = ListParams::default();
+        let all = ask("the Nodes", Patience::None, async || nodes.list(&every).await).await?;
         let known = all.iter().filter_map(|node| node.metadata.name.as_deref());
         let near = nearest(name, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         Err(Fault::new(Code::DrainNode, format!("the cluster has no Node `{name}`{near}")))
     }
 
+    /// The Node as it is now.
+    ///
+    /// # Errors
+    /// It is gone, or another one has its name.
+    pub(super) async fn still(&self, node: &Node, patience: Patience) -> Result<Node, Fault> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let name = name_of(node);
+        let changed = |how: &str| Err(Fault::new(Code::DrainNode, format!("the Node `{name}` {how}")));
+        match ask("the Node", patience, async || nodes.get_opt(name).await).await? {
+            Some(now) if now.metadata.uid == node.metadata.uid => Ok(now),
+            Some(_) => changed("was made anew since it was looked at"),
+            None => changed("was deleted since it was looked at"),
+        }
+    }
+
     /// # Errors
     /// The cluster does not answer, or does not let this user list them.
-    pub(super) async fn listing(&self, node: Node) -> Result<Listing, Fault> {
-        let here = format!("spec.nodeName={}", name_of(&node));
-        let pods: Api<Pod> = Api::all(self.client.clone());
-        let daemon_sets: Api<DaemonSet> = Api::all(self.client.clone());
-        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+    pub(super) async fn listing(&self, node: Node, patience: Patience) -> Result<Listing, Fault> {
         let every = ListParams::default();
-        Ok(Listing {
-            pods: ask("the node's pods", pods.list(&every.clone().fields(&here))).await?.items,
-            daemon_sets: ask("the DaemonSets", daemon_sets.list(&every)).await?.items,
-            volumes: ask("the PersistentVolumes", volumes.list(&every)).await?.items,
-            node,
-        })
+        let here = every.clone().fields(&format!("spec.nodeName={}", name_of(&node)));
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let sets: Api<DaemonSet> = Api::all(self.client.clone());
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let pods = ask("the node's pods", patience, async || pods.list(&here).await).await?;
+        let sets = ask("the DaemonSets", patience, async || sets.list(&every).await).await?;
+        let volumes = ask("the PersistentVolumes", patience, async || volumes.list(&every).await).await?;
+        Ok(Listing { pods: pods.items, daemon_sets: sets.items, volumes: volumes.items, node })
     }
 
+    /// Cordons this Node; the answer is how it is then.
+    ///
     /// # Errors
-    /// The cluster does not answer, or refuses it.
-    pub(super) async fn cordon(&self, node: &Node) -> Result<(), Fault> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        ask("to cordon the Node", nodes.cordon(name_of(node))).await.map(drop)
+    /// The cluster does not answer, refuses it, or has another Node of the name.
+    pub(super) async fn cordon(&self, node: &Node) -> Result<Node, Fault> {
+        self.schedule(node, false, "to cordon the Node").await
     }
 
+    /// Takes the cordon back.
+    ///
     /// # Errors
-    /// The cluster does not answer, or refuses it.
-    pub(super) async fn uncordon(&self, node: &Node) -> Result<(), Fault> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        ask("to uncordon the Node", nodes.uncordon(name_of(node))).await.map(drop)
+    /// As for [`Self::cordon`].
+    pub(super) async fn uncordon(&self, node: &Node) -> Result<Node, Fault> {
+        self.schedule(node, true, "to uncordon the Node").await
     }
 
-    /// Deletes this Node, not another one of its name that has registered since.
+    /// The API server lets nobody change a uid, so another Node of the name is never hit.
+    async fn schedule(&self, node: &Node, allowed: bool, what: &str) -> Result<Node, Fault> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let change = json!({"metadata": {"uid": node.metadata.uid}, "spec": {"unschedulable": !allowed}});
+        let (params, change) = (PatchParams::default(), Patch::Strategic(change));
+        ask(what, Patience::Some, async || nodes.patch(name_of(node), &params, &change).await).await
+    }
+
+    /// Deletes this Node, not another one of its name that has registered since. What it answers are the finalizers that the Node
+    /// still waits for: without any it is gone.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses it.
-    pub(super) async fn delete(&self, node: &Node) -> Result<(), Fault> {
+    pub(super) async fn delete(&self, node: &Node) -> Result<Vec<String>, Fault> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let this = Preconditions { uid: node.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
-        let delete = async {
-            match nodes.delete(name_of(node), &params).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                other => other.map(drop),
+        let delete = async || match nodes.delete(name_of(node), &params).await {
+            Ok(answer) => {
+                Ok(Some(answer.left().and_then(|node| node.metadata.finalizers).unwrap_or_default()))
             }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Some(Vec::new())),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(error),
         };
-        ask("to delete the Node", delete).await
+        let deleted = ask("to delete the Node", Patience::Some, delete).await?;
+        deleted.ok_or_else(|| {
+            let name = name_of(node);
+            let text =
+                format!("the Node `{name}` was made anew since it was looked at, and is left as it is");
+            Fault::new(Code::DrainNode, text)
+        })
     }
 
     /// Asks for a pod's end, which its PodDisruptionBudget may refuse.
@@ -139,17 +190,17 @@ impl Cluster {
         }
     }
 
-    /// The pods of a node by their uids, anew at every change; or what keeps the cluster from being watched. It goes on after that.
+    /// The pods of a node by their uids, anew at every change; or what keeps the cluster from being watched.
     pub(super) fn pods_on(
         &self,
         node: &Node,
-    ) -> impl Stream<Item = Result<BTreeSet<String>, String>> + use<> {
+    ) -> impl Stream<Item = Result<BTreeSet<String>, Unwatched>> + use<> {
         let pods: Api<Pod> = Api::all(self.client.clone());
         let here = watcher::Config::default().fields(&format!("spec.nodeName={}", name_of(node)));
         let (mut present, mut listed) = (BTreeSet::new(), None);
         watcher(pods, here).default_backoff().boxed().filter_map(move |event| {
-            let changed =
-                event.map_err(|e| e.to_string()).map(|event| apply(event, &mut present, &mut listed));
+            let event = event.map_err(|e| Unwatched { why: watch_words(&e), for_good: forbids_watching(&e) });
+            let changed = event.map(|event| apply(event, &mut present, &mut listed));
             std::future::ready(changed.map(|is| is.then(|| present.clone())).transpose())
         })
     }
@@ -197,7 +248,8 @@ fn eviction(api_version: &str, pod: &PodId, grace_period: Option<u32>) -> Value 
 
 /// Which version of Eviction the cluster takes: the core API's own list says it.
 async fn eviction_version(client: &Client) -> Result<String, Fault> {
-    let resources = ask("what the API has", client.list_core_api_resources("v1")).await?;
+    let resources =
+        ask("what the API has", Patience::None, async || client.list_core_api_resources("v1").await).await?;
     let found = resources.resources.iter().find(|resource| resource.name == "pods/eviction");
     let version = found.and_then(|it| Some(format!("{}/{}", it.group.as_ref()?, it.version.as_ref()?)));
     version.ok_or_else(|| Fault::new(Code::DrainApi, "the cluster knows no evictions of pods"))
@@ -216,81 +268,40 @@ pub(super) fn answer(result: kube::Result<()>) -> Answer {
     let ending =
         status.details.iter().flat_map(|details| &details.causes).any(|c| c.reason == "NamespaceTerminating");
     match status.code {
-        // A conflict is our precondition: the pod is another one.
-        404 | 409 => Answer::Gone,
-        429 | 500.. => Answer::HeldUp(said(status), retry_after(status)),
+        // Neither says that the pod is gone: a budget may be, or has changed meanwhile, or a proxy knows no such page. Asking again
+        // hits no other pod, and the watch ends it.
+        404 | 409 | 429 | 500.. => Answer::HeldUp(said(status), retry_after(status)),
         403 if ending => Answer::HeldUp(said(status), retry_after(status)),
         _ => Answer::Refused(said(status)),
     }
 }
 
-fn retry_after(status: &Status) -> Duration {
-    Duration::from_secs(status.details.as_ref().map_or(0, |details| details.retry_after_seconds.into()))
-}
-
-/// The cause names the PodDisruptionBudget, the message does not.
-fn said(status: &Status) -> String {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    let causes: Vec<&str> =
-        causes.map(|cause| cause.message.as_str()).filter(|text| !text.is_empty()).collect();
-    let budget = status.code == 429 && !causes.is_empty();
-    if budget { causes.join("; ") } else { status.message.clone() }
-}
-
-/// Asks once, with a deadline.
-async fn ask<T>(what: &str, question: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
-    match tokio::time::timeout(ANSWER, question).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            Err(Fault::new(Code::DrainApi, format!("asking the cluster {what}: {}", words(&error))))
+/// Asks, with a deadline for all of it.
+async fn ask<T>(
+    what: &str,
+    patience: Patience,
+    question: impl AsyncFn() -> kube::Result<T>,
+) -> Result<T, Fault> {
+    let deadline = Instant::now() + ANSWER;
+    let fault = |why: &str| Fault::new(Code::DrainApi, format!("asking the cluster {what}: {why}"));
+    let (mut wait, longest) = WAITS;
+    loop {
+        let error = match timeout_at(deadline, question()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(fault(&format!("no answer within {} s", ANSWER.as_secs()))),
+        };
+        let at_least = match &error {
+            kube::Error::Api(status) => retry_after(status),
+            _ => Duration::ZERO,
+        };
+        let again = Instant::now() + wait.max(at_least);
+        if patience == Patience::None || !passes(&error) || again >= deadline {
+            return Err(fault(&words(&error)));
         }
-        Err(_) => {
-            let seconds = ANSWER.as_secs();
-            Err(Fault::new(
-                Code::DrainApi,
-                format!("asking the cluster {what}: no answer within {seconds} s"),
-            ))
-        }
+        sleep_until(again).await;
+        wait = (wait * 2).min(longest);
     }
-}
-
-/// An error in the API server's words, or the chain of causes. What a credential plugin has printed stays out of it.
-fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
-            format!("the kubeconfig's credential plugin `{cmd}` failed: {}", out.status)
-        }
-        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
-            "the kubeconfig's credential plugin answers no credential".to_owned()
-        }
-        error => chain(error),
-    }
-}
-
-/// The parser would show the lines around its error, which may be a key or a token.
-fn kubeconfig_words(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::Parse(error) => {
-            let place = error.location().map(|at| format!(", line {}, column {}", at.line(), at.column()));
-            format!("it cannot be read as a kubeconfig{}", place.unwrap_or_default())
-        }
-        error => chain(error),
-    }
-}
-
-/// Most of the client's errors have their cause in their own text, too.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Evicting pods until they are gone: all at once, each with its own waits.
 
-use super::cluster::{Answer, Cluster};
+use super::cluster::{Answer, Cluster, Unwatched, WAITS};
 use super::plan::{Fate, PodId, PodPlan};
 use super::report::Report;
 use futures_util::future::join_all;
@@ -8,18 +8,22 @@ use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Node;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::time::Duration;
+use tatara_spec::error::{Code, Fault};
+use tatara_spec::redact::printable;
 use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
 
-/// The first wait after a refused eviction, and the longest: a budget mostly waits for a pod that starts elsewhere.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How often the pods that are left are said again, where nothing else is.
+const REMIND: Duration = Duration::from_secs(60);
 
 /// Pods that are not gone yet, and what holds each up.
 #[derive(Debug, Default)]
 pub(super) struct Left(RefCell<BTreeMap<PodId, String>>);
 
 impl Left {
-    fn put(&self, pod: &PodId, why: &str) {
+    pub(super) fn put(&self, pod: &PodId, why: &str) {
         self.0.borrow_mut().insert(pod.clone(), why.to_owned());
     }
 
@@ -36,7 +40,7 @@ impl std::fmt::Display for Left {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let left = self.0.borrow();
         let each: Vec<String> = left.iter().map(|(pod, why)| format!("{pod} ({why})")).collect();
-        f.write_str(&each.join(", "))
+        f.write_str(&printable(&each.join(", ")))
     }
 }
 
@@ -51,7 +55,10 @@ pub(super) struct Evictions<'a> {
 
 impl Evictions<'_> {
     /// Returns when each pod is gone or can never be evicted; the latter are in `left`.
-    pub(super) async fn run(&self, pods: &[&PodPlan]) {
+    ///
+    /// # Errors
+    /// The pods may not be watched, so nobody would know when they are gone.
+    pub(super) async fn run(&self, pods: &[&PodPlan]) -> Result<(), Fault> {
         for pod in pods {
             self.left.put(&pod.pod, "not asked yet");
         }
@@ -59,28 +66,36 @@ impl Evictions<'_> {
         let all = join_all(pods.iter().map(|pod| self.one(pod, present.clone())));
         let watching = self.keep(self.cluster.pods_on(self.node), &send);
         tokio::select! {
-            _ = all => {}
-            () = watching => {}
+            _ = all => Ok(()),
+            fault = watching => Err(fault),
+            never = remind(self.report, self.left) => match never {},
         }
     }
 
-    /// Keeps what the watch says; it never ends by itself.
+    /// Keeps what the watch says, for as long as it may be asked.
     async fn keep(
         &self,
-        pods: impl Stream<Item = Result<BTreeSet<String>, String>>,
+        pods: impl Stream<Item = Result<BTreeSet<String>, Unwatched>>,
         present: &watch::Sender<Option<BTreeSet<String>>>,
-    ) {
+    ) -> Fault {
         let mut pods = std::pin::pin!(pods);
+        let mut why = "the watch has ended".to_owned();
         while let Some(next) = pods.next().await {
             match next {
                 Ok(uids) => {
                     present.send_replace(Some(uids));
                 }
-                Err(why) => {
+                Err(error) if error.for_good => {
+                    why = error.why;
+                    break;
+                }
+                Err(error) => {
+                    let why = error.why;
                     self.report.say(&format!("the node's pods cannot be watched: {why}; tried again"));
                 }
             }
         }
+        Fault::new(Code::DrainApi, format!("the node's pods cannot be watched: {why}"))
     }
 
     async fn one(&self, plan: &PodPlan, mut present: watch::Receiver<Option<BTreeSet<String>>>) {
@@ -95,7 +110,7 @@ impl Evictions<'_> {
         };
         let asked = async {
             if plan.fate == Fate::Wait || self.ask(pod).await {
-                self.left.put(pod, "is ending");
+                self.left.put(pod, &plan.ending());
                 // Only the watch knows when it is gone.
                 std::future::pending::<()>().await;
             }
@@ -119,8 +134,6 @@ impl Evictions<'_> {
                     self.report.say(&format!("{pod} is evicted"));
                     return true;
                 }
-                // The watch sees it, too.
-                Answer::Gone => return true,
                 Answer::Refused(why) => {
                     self.report.say(&format!("{pod} cannot be evicted: {why}"));
                     self.left.put(pod, &why);
@@ -141,3 +154,15 @@ impl Evictions<'_> {
         }
     }
 }
+
+/// Says once in a while what is still waited for.
+async fn remind(report: &Report, left: &Left) -> Infallible {
+    let mut ticks = interval_at(Instant::now() + REMIND, REMIND);
+    loop {
+        ticks.tick().await;
+        report.say(&format!("still left: {left}"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Which pods are evicted follows kubectl (staging/src/k8s.io/kubectl/pkg/drain/filters.go). Beyond it: pods that are ending already
 //! need no consent, and volumes that exist on this node alone need one.
 
-use super::volumes::{LocalVolume, claims_of};
+use super::volumes::{LocalVolume, Whereabouts, claims_of};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Set by kubeadm; the second until 1.24.
 const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// Of a local volume.
+const WOULD_BE_LOST: &str = "would be lost when the machine is installed anew";
 
 /// Something that is only lost when the operator has agreed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +40,23 @@ impl Consent {
 pub(super) enum Afterwards {
     Delete,
     Keep,
+}
+
+/// One thing that would be lost, not another one of its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Loss {
+    /// A pod or a volume.
+    thing: String,
+    /// The pod's uid, the volume's claim.
+    which: String,
+    consent: Consent,
+    what: String,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({})", self.thing, self.what, self.consent.option())
+    }
 }
 
 /// One pod, not another one of its name.
@@ -81,6 +101,8 @@ pub(super) struct PodPlan {
     pub(super) losses: Vec<(Consent, String)>,
     /// What else there is to know.
     pub(super) notes: Vec<String>,
+    /// What keeps it after its end.
+    finalizers: Vec<String>,
 }
 
 /// What the cluster lists.
@@ -126,21 +148,42 @@ impl Plan {
         self.pods.iter().filter(|pod| !matches!(pod.fate, Fate::Skip(_)))
     }
 
+    /// What would be lost.
+    pub(super) fn losses(&self) -> BTreeSet<Loss> {
+        let of_pod = |pod: &PodPlan| {
+            let (thing, which) = (pod.pod.to_string(), pod.pod.uid.clone());
+            let loss = move |(consent, what): &(Consent, String)| Loss {
+                thing: thing.clone(),
+                which: which.clone(),
+                consent: *consent,
+                what: what.clone(),
+            };
+            pod.losses.iter().map(loss).collect::<Vec<_>>()
+        };
+        let of_volume = |volume: &LocalVolume| Loss {
+            thing: format!("PersistentVolume {}", volume.name),
+            which: volume.claim.clone().unwrap_or_default(),
+            consent: Consent::LocalVolumes,
+            what: WOULD_BE_LOST.to_owned(),
+        };
+        let volumes = self.volumes.iter().filter(|volume| self.loses(volume)).map(of_volume);
+        self.pods.iter().flat_map(of_pod).chain(volumes).collect()
+    }
+
     /// What would be lost without a consent: how many things for each option.
     pub(super) fn missing(&self, given: &BTreeSet<Consent>) -> BTreeMap<Consent, usize> {
-        let of_pods = self.pods.iter().flat_map(|pod| pod.losses.iter().map(|(consent, _)| *consent));
-        let of_volumes =
-            self.volumes.iter().filter(|volume| self.loses(volume)).map(|_| Consent::LocalVolumes);
         let mut missing = BTreeMap::new();
-        for consent in of_pods.chain(of_volumes).filter(|consent| !given.contains(consent)) {
-            *missing.entry(consent).or_default() += 1;
+        for loss in self.losses().iter().filter(|loss| !given.contains(&loss.consent)) {
+            *missing.entry(loss.consent).or_default() += 1;
         }
         missing
     }
 
     /// A volume outlives a drain after which the node stays as it is, and one that nobody has claimed holds nothing.
     fn loses(&self, volume: &LocalVolume) -> bool {
-        self.afterwards == Afterwards::Delete && volume.claim.is_some()
+        self.afterwards == Afterwards::Delete
+            && volume.claim.is_some()
+            && volume.whereabouts == Whereabouts::Here
     }
 
     /// The plan as an operator reads it, a line for each pod and volume.
@@ -157,7 +200,10 @@ impl Plan {
             (true, _) if allowed => ("lose", "lost when the machine is installed anew".to_owned()),
             (true, _) => {
                 let option = Consent::LocalVolumes.option();
-                ("BLOCKED", format!("would be lost when the machine is installed anew ({option})"))
+                ("BLOCKED", format!("{WOULD_BE_LOST} ({option})"))
+            }
+            (false, _) if volume.whereabouts == Whereabouts::Perhaps => {
+                ("volume", "may be on this node: it names none, and no pod here uses it".to_owned())
             }
             (false, Afterwards::Keep) => ("volume", "stays on the node".to_owned()),
             (false, Afterwards::Delete) => ("volume", "is claimed by nobody".to_owned()),
@@ -167,12 +213,23 @@ impl Plan {
 }
 
 impl PodPlan {
+    /// What it waits for, once it ends: nobody but their owners takes finalizers away.
+    pub(super) fn ending(&self) -> String {
+        match self.finalizers.as_slice() {
+            [] => "is ending".to_owned(),
+            held => format!("is ending, when its finalizers ({}) are gone", held.join(", ")),
+        }
+    }
+
     fn line(&self, given: &BTreeSet<Consent>) -> String {
         let mut why: Vec<String> = Vec::new();
         let mut verb = match &self.fate {
             Fate::Evict => "evict",
             Fate::Wait => {
                 why.push("is ending already".to_owned());
+                if !self.finalizers.is_empty() {
+                    why.push(format!("its finalizers hold it: {}", self.finalizers.join(", ")));
+                }
                 "wait"
             }
             Fate::Skip(reason) => {
@@ -234,17 +291,25 @@ fn plan_of(pod: &Pod, daemon_sets: &BTreeSet<(&str, &str)>, afterwards: Afterwar
         }
         _ => None,
     };
+    let host_paths = host_paths(pod).filter(|_| afterwards == Afterwards::Delete);
+    let finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
     if let Some(reason) = skip {
-        return PodPlan { pod: id, fate: Fate::Skip(reason), losses: Vec::new(), notes: Vec::new() };
+        let (losses, mut notes) = match afterwards {
+            Afterwards::Delete => lost_with_node(pod),
+            Afterwards::Keep => (Vec::new(), Vec::new()),
+        };
+        notes.extend(host_paths);
+        return PodPlan { pod: id, fate: Fate::Skip(reason), losses, notes, finalizers };
     }
     if pod.metadata.deletion_timestamp.is_some() {
-        return PodPlan { pod: id, fate: Fate::Wait, losses: Vec::new(), notes: Vec::new() };
+        let notes = host_paths.into_iter().collect();
+        return PodPlan { pod: id, fate: Fate::Wait, losses: Vec::new(), notes, finalizers };
     }
     let (mut losses, mut notes) = (Vec::new(), Vec::new());
     if finished {
         notes.push("has finished".to_owned());
     } else {
-        losses.extend(lost_with(pod).map(|what| (Consent::EmptyDir, what)));
+        losses.extend(lost_with(pod).map(|(_, what)| (Consent::EmptyDir, what)));
         match of_set {
             Some(set) if orphan => {
                 losses.push((
@@ -258,10 +323,8 @@ fn plan_of(pod: &Pod, daemon_sets: &BTreeSet<(&str, &str)>, afterwards: Afterwar
             _ => {}
         }
     }
-    if afterwards == Afterwards::Delete {
-        notes.extend(host_paths(pod).map(|path| format!("its hostPath {path} stays behind on the machine")));
-    }
-    PodPlan { pod: id, fate: Fate::Evict, losses, notes }
+    notes.extend(host_paths);
+    PodPlan { pod: id, fate: Fate::Evict, losses, notes, finalizers }
 }
 
 fn finished(pod: &Pod) -> bool {
@@ -274,22 +337,44 @@ fn controller(pod: &Pod) -> Option<&OwnerReference> {
     owners.into_iter().find(|owner| owner.controller == Some(true))
 }
 
-/// Volumes whose data ends with the pod.
-fn lost_with(pod: &Pod) -> impl Iterator<Item = String> {
+/// A volume whose data ends with its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    EmptyDir,
+    /// Of a claim of the pod's own, wherever its storage is.
+    Ephemeral,
+}
+
+fn lost_with(pod: &Pod) -> impl Iterator<Item = (Bound, String)> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| {
-        let kind = match (&volume.empty_dir, &volume.ephemeral) {
-            (Some(_), _) => "emptyDir",
-            (None, Some(_)) => "ephemeral volume",
+        let (bound, kind) = match (&volume.empty_dir, &volume.ephemeral) {
+            (Some(_), _) => (Bound::EmptyDir, "emptyDir"),
+            (None, Some(_)) => (Bound::Ephemeral, "ephemeral volume"),
             (None, None) => return None,
         };
-        Some(format!("{kind} `{}` ends with it", volume.name))
+        Some((bound, format!("{kind} `{}` ends with it", volume.name)))
     })
 }
 
-fn host_paths(pod: &Pod) -> impl Iterator<Item = &str> {
+/// Of a pod that is left alone, and ends when its Node is gone: the cluster deletes its own claims with it, which may be storage that
+/// is not on the machine. What is in its emptyDirs it lost at every reinstall.
+fn lost_with_node(pod: &Pod) -> (Vec<(Consent, String)>, Vec<String>) {
+    let (claims, rest): (Vec<_>, Vec<_>) = lost_with(pod).partition(|(bound, _)| *bound == Bound::Ephemeral);
+    let losses = claims.into_iter().map(|(_, what)| (Consent::EmptyDir, what));
+    (losses.collect(), rest.into_iter().map(|(_, what)| what).collect())
+}
+
+/// What is said of the machine's own paths, if a pod has any.
+fn host_paths(pod: &Pod) -> Option<String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| volume.host_path.as_ref().map(|host| host.path.as_str()))
+    let paths: Vec<&str> =
+        volumes.filter_map(|volume| volume.host_path.as_ref().map(|host| host.path.as_str())).collect();
+    match paths.as_slice() {
+        [] => None,
+        [path] => Some(format!("its hostPath {path} stays behind on the machine")),
+        paths => Some(format!("its hostPaths {} stay behind on the machine", paths.join(", "))),
+    }
 }
 
 #[cfg(test)]

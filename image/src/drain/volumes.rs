@@ -6,11 +6,21 @@ use std::collections::BTreeMap;
 /// The label that volumes of static provisioners name their node by.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// A volume whose data is on this node and nowhere else.
+/// What is known of where a volume's data is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// On this node and nowhere else.
+    Here,
+    /// On the node whose pod used it last, which nothing says.
+    Perhaps,
+}
+
+/// A volume whose data is on this node, or may be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LocalVolume {
     pub(super) name: String,
-    /// Where it is: a path, or who provides it.
+    pub(super) whereabouts: Whereabouts,
+    /// What it is: a path, or who provides it.
     place: String,
     /// `NAMESPACE/NAME` of the claim that it is bound to, or was.
     pub(super) claim: Option<String>,
@@ -19,8 +29,9 @@ pub(super) struct LocalVolume {
 }
 
 impl LocalVolume {
-    /// The volume, if it is one of this node's: pinned to it, or a path without an affinity that a pod here uses. `users` are the
-    /// pods on the node, by namespace and name of their claims.
+    /// The volume, if it is one of this node's: pinned to it, or a path that a pod here uses, whatever other nodes its affinity
+    /// names. A path without an affinity that nobody here uses may be. `users` are the pods on the node, by namespace and name of
+    /// their claims.
     pub(super) fn on(
         node: &Node,
         volume: &PersistentVolume,
@@ -33,16 +44,21 @@ impl LocalVolume {
         let path = spec.local.as_ref().map(|local| &local.path);
         let path = path.or_else(|| spec.host_path.as_ref().map(|host| &host.path));
         let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
-        let here = match required {
-            Some(selector) => {
-                !selector.node_selector_terms.is_empty()
-                    && selector.node_selector_terms.iter().all(|term| pins(term, node))
-            }
-            None => path.is_some() && used_by.is_some(),
+        let pinned = required.is_some_and(|selector| {
+            !selector.node_selector_terms.is_empty()
+                && selector.node_selector_terms.iter().all(|term| pins(term, node))
+        });
+        let whereabouts = if pinned || (path.is_some() && used_by.is_some()) {
+            Whereabouts::Here
+        } else if path.is_some() && required.is_none() && claim.is_some() {
+            Whereabouts::Perhaps
+        } else {
+            return None;
         };
         let driver = || spec.csi.as_ref().map_or("its provider", |csi| csi.driver.as_str());
-        here.then(|| Self {
+        Some(Self {
             name: volume.metadata.name.clone().unwrap_or_default(),
+            whereabouts,
             place: path.cloned().unwrap_or_else(|| format!("by {}", driver())),
             claim: claim.map(|(namespace, name)| format!("{namespace}/{name}")),
             used_by,
@@ -64,7 +80,7 @@ impl std::fmt::Display for LocalVolume {
 }
 
 /// Whether a term can hold on this node only: by its host name, its own name, or a label whose value is its own name, which is how
-/// drivers of local disks mark their nodes.
+/// drivers of local disks mark their nodes. A Node that was made anew has no such label until its driver runs again.
 fn pins(term: &NodeSelectorTerm, node: &Node) -> bool {
     let name = node.metadata.name.as_deref().unwrap_or_default();
     let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key));
@@ -74,7 +90,10 @@ fn pins(term: &NodeSelectorTerm, node: &Node) -> bool {
     };
     let by_label = term.match_expressions.iter().flatten().any(|wanted| {
         let Some(value) = only(&wanted.values).filter(|_| wanted.operator == "In") else { return false };
-        label(&wanted.key) == Some(&value) && (wanted.key == HOSTNAME || value == name)
+        match label(&wanted.key) {
+            Some(label) => *label == value && (wanted.key == HOSTNAME || value == name),
+            None => value == name,
+        }
     });
     let by_field = term.match_fields.iter().flatten().any(|wanted| {
         wanted.key == "metadata.name"

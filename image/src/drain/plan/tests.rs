@@ -130,3 +130,86 @@ fn a_control_plane_node_is_told_of_its_etcd() {
     let lines = Plan::of(&listing, Afterwards::Delete).lines(&all());
     assert!(lines.last().unwrap().contains("a member of etcd"), "{lines:?}");
 }
+
+fn with_volumes(name: &str, volumes: &Value) -> PodPlan {
+    changed(name, |pod| pod["spec"]["volumes"] = volumes.clone())
+}
+
+#[test]
+fn what_ends_with_the_node_is_said_of_pods_that_are_left_alone() {
+    let volumes = json!([
+        {"name": "etcd", "hostPath": {"path": "/var/lib/etcd"}}, {"name": "pki", "hostPath": {"path": "/etc/pki"}},
+        {"name": "cache", "emptyDir": {}}, {"name": "disk", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+    ]);
+    let paths = "its hostPaths /var/lib/etcd, /etc/pki stay behind on the machine";
+    for name in ["own-node-1", "network-669hx"] {
+        let plan = with_volumes(name, &volumes);
+        assert!(matches!(plan.fate, Fate::Skip(_)));
+        assert_eq!(plan.losses, [(Consent::EmptyDir, "ephemeral volume `disk` ends with it".to_owned())]);
+        assert_eq!(plan.notes, ["emptyDir `cache` ends with it", paths]);
+    }
+    let ending = changed("shared", |pod| {
+        pod["spec"]["volumes"] = volumes.clone();
+        pod["metadata"]["deletionTimestamp"] = "2026-11-21T12:00:00Z".into();
+    });
+    assert_eq!((ending.fate, ending.notes), (Fate::Wait, vec![paths.to_owned()]));
+}
+
+#[test]
+fn what_is_left_alone_loses_nothing_while_its_node_stays() {
+    let mut listing = listing();
+    let set =
+        listing.pods.iter_mut().find(|pod| pod.metadata.name.as_deref() == Some("network-669hx")).unwrap();
+    let volume = json!({"name": "disk", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}});
+    set.spec.as_mut().unwrap().volumes.get_or_insert_default().push(serde_json::from_value(volume).unwrap());
+    let plan = Plan::of(&listing, Afterwards::Keep);
+    let set = plan.pods.iter().find(|pod| pod.pod.name == "network-669hx").unwrap();
+    assert!(set.losses.is_empty() && set.notes.is_empty(), "{set:?}");
+}
+
+#[test]
+fn finalizers_are_named() {
+    let plan = changed("shared", |pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-11-21T12:00:00Z".into();
+        pod["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
+    });
+    let line = plan.line(&NONE);
+    assert_eq!(
+        line,
+        "wait    default/shared: is ending already; its finalizers hold it: example.com/a, example.com/b"
+    );
+    assert_eq!(plan.ending(), "is ending, when its finalizers (example.com/a, example.com/b) are gone");
+}
+
+#[test]
+fn a_loss_is_of_one_pod_and_of_one_claim() {
+    let losses = plan().losses();
+    let changed = |change: &dyn Fn(&mut Listing)| {
+        let mut listing = listing();
+        change(&mut listing);
+        let new = Plan::of(&listing, Afterwards::Delete).losses();
+        new.difference(&losses).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(changed(&|_| {}).is_empty());
+    let again = changed(&|listing| listing.pods[0].metadata.uid = Some("again".to_owned()));
+    assert_eq!(again, ["default/alone: has no controller: nothing starts it again (--force)"]);
+    let claimed = changed(&|listing| {
+        listing.volumes[0].spec.as_mut().unwrap().claim_ref.as_mut().unwrap().name = Some("new".to_owned());
+    });
+    assert_eq!(
+        claimed,
+        ["PersistentVolume disk-1: would be lost when the machine is installed anew (--lose-local-volumes)"]
+    );
+}
+
+#[test]
+fn a_path_that_may_be_here_is_named_and_not_counted() {
+    let mut listing = listing();
+    let spec = listing.volumes[0].spec.as_mut().unwrap();
+    spec.node_affinity = None;
+    spec.claim_ref.as_mut().unwrap().name = Some("elsewhere".to_owned());
+    let plan = Plan::of(&listing, Afterwards::Delete);
+    assert!(!plan.missing(&NONE).contains_key(&Consent::LocalVolumes));
+    let wanted = "volume  PersistentVolume disk-1 (/var/lib/example-data, claim default/elsewhere): may be on this node";
+    assert!(plan.lines(&NONE).iter().any(|line| line.starts_with(wanted)), "{:?}", plan.lines(&NONE));
+}

@@ -1,4 +1,4 @@
-use super::{LocalVolume, claims_of};
+use super::{LocalVolume, Whereabouts, claims_of};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,8 +10,13 @@ fn node() -> Node {
     serde_json::from_value(json!({"metadata": {"name": "node-1", "labels": labels}})).unwrap()
 }
 
-/// Whether a volume of this source and affinity is local to the node, while a pod uses the claim `default/used`.
+/// A volume of this source and affinity as it is told that it is local to the node, while a pod uses the claim `default/used`.
 fn local(claim: &str, source: &Value, terms: &Value) -> Option<String> {
+    let volume = looked_at(claim, source, terms);
+    volume.filter(|volume| volume.whereabouts == Whereabouts::Here).map(|volume| volume.to_string())
+}
+
+fn looked_at(claim: &str, source: &Value, terms: &Value) -> Option<LocalVolume> {
     let mut spec = source.clone();
     spec["claimRef"] = json!({"namespace": "default", "name": claim});
     if !terms.is_null() {
@@ -20,7 +25,7 @@ fn local(claim: &str, source: &Value, terms: &Value) -> Option<String> {
     let volume: PersistentVolume =
         serde_json::from_value(json!({"metadata": {"name": "pv"}, "spec": spec})).unwrap();
     let users = BTreeMap::from([(("default".to_owned(), "used".to_owned()), "default/db".to_owned())]);
-    LocalVolume::on(&node(), &volume, &users).map(|volume| volume.to_string())
+    LocalVolume::on(&node(), &volume, &users)
 }
 
 fn by(key: &str, values: &[&str]) -> Value {
@@ -48,8 +53,20 @@ fn a_volume_is_local_where_only_this_node_has_it() {
         json!([{"matchExpressions": [{"key": host, "operator": "NotIn", "values": ["host-1"]}]}]),
         json!([]),
     ] {
-        assert_eq!(local("used", &disk, &elsewhere), None, "{elsewhere}");
+        assert_eq!(local("used", &csi, &elsewhere), None, "{elsewhere}");
+        assert!(looked_at("other", &disk, &elsewhere).is_none(), "{elsewhere}");
+        // Whatever the affinity allows, a path has its data where its pod is.
+        assert!(local("used", &disk, &elsewhere).is_some(), "{elsewhere}");
     }
+}
+
+#[test]
+fn a_driver_that_has_not_marked_its_node_yet_is_known_by_the_nodes_name() {
+    let csi = json!({"csi": {"driver": "d", "volumeHandle": "h"}});
+    assert!(local("other", &csi, &by("topology.unmarked/node", &["node-1"])).is_some());
+    assert_eq!(local("other", &csi, &by("topology.unmarked/node", &["node-2"])), None);
+    // The host name is known, and another one.
+    assert_eq!(local("other", &csi, &by("kubernetes.io/hostname", &["node-1"])), None);
 }
 
 #[test]
@@ -57,6 +74,8 @@ fn a_path_without_an_affinity_is_where_it_is_used() {
     let path = json!({"hostPath": {"path": "/srv"}});
     assert!(local("used", &path, &Value::Null).is_some());
     assert_eq!(local("other", &path, &Value::Null), None);
+    let perhaps = looked_at("other", &path, &Value::Null).unwrap();
+    assert_eq!(perhaps.whereabouts, Whereabouts::Perhaps);
     assert_eq!(local("used", &json!({"nfs": {"server": "s", "path": "/srv"}}), &Value::Null), None);
 }
 
