@@ -227,3 +227,42 @@ pub(crate) fn has_modules(root: &Path, release: &str) -> bool {
     let none = std::fs::read_dir(&modules).map_or(true, |mut entries| entries.next().is_none());
     none || modules.join(release).is_dir()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{archives, holds};
+    use tatara_spec::layout::state;
+    use tatara_spec::record::{InstallRecord, SlotRecord};
+    use tatara_spec::release::{Archives, Artifact, Digest, Release, archive_file};
+    use tatara_spec::slot::Slot;
+
+    fn release(id: &str) -> Release {
+        let artifact = Artifact { bytes: 9, sha256: Digest([9; 32]), image: None };
+        Release {
+            api_version: String::new(),
+            kind: String::new(),
+            id: id.to_owned(),
+            tatara_version: String::new(),
+            build_epoch: 0,
+            kernel_version: String::new(),
+            packages: [].into(),
+            versions: Default::default(),
+            kernel_config: [].into(),
+            artifacts: [("vmlinuz".to_owned(), artifact.clone()), (archive_file("a.tar"), artifact)].into(),
+        }
+    }
+
+    #[test]
+    fn each_slot_has_the_list_of_its_own_release() {
+        let (old, new) = (release("old"), release("new"));
+        let slots = [(Slot::A, SlotRecord { release: "old".into(), root_bytes: 4096 })].into();
+        let record = InstallRecord { node: "n".into(), generation: 1, serial: 1, slots };
+        assert!(holds(&record, Slot::A, &old));
+        assert!(!holds(&record, Slot::A, &new) && !holds(&record, Slot::B, &old));
+        let (a, b) = (archives(&old, Slot::A).unwrap(), archives(&new, Slot::B).unwrap());
+        assert_ne!(a.path, b.path, "an upgrade leaves the other slot its list");
+        assert_eq!((b.path, b.mode), (state::archives(Slot::B), 0o600));
+        let kept: Archives = serde_json::from_slice(&b.bytes).unwrap();
+        assert_eq!((kept.release.as_str(), kept.get("a.tar").unwrap().bytes), ("new", 9));
+    }
+}

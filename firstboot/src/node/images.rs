@@ -197,9 +197,12 @@ impl Importer<'_> {
             authenticity: Authenticity::Content,
         };
         let what = format!("the image archive {}", redact::url(url.as_str()));
-        let accept = |bytes| {
-            archive.check_size(&what, bytes)?;
-            room::check(self.node, &what, bytes)
+        if let Some(bytes) = archive.bytes {
+            room::check(self.node, &what, bytes)?;
+        }
+        let accept = |bytes| match archive.bytes {
+            Some(_) => archive.check_size(&what, bytes),
+            None => room::check(self.node, &what, bytes),
         };
         let bytes = web::client(self.node)?.save(&wanted, accept, &mut sink)?;
         let found: String = sink.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -15,7 +15,7 @@ pub(super) struct Archive {
     /// What the file must have, lower-case hex.
     pub(super) sha256: String,
     /// Its size, where it is known beforehand.
-    bytes: Option<u64>,
+    pub(super) bytes: Option<u64>,
     place: Place,
 }
 

@@ -188,6 +188,14 @@ fn another_file_than_the_releases_is_not_imported() {
     }
 }
 
+#[test]
+fn an_archive_of_the_release_that_has_no_room_is_not_asked_for() {
+    let mut fake = fake();
+    fake.of_the_release("r2", &digest(), usize::MAX);
+    assert_eq!(fake.import().unwrap_err().code, Code::StateFull);
+    assert_eq!(fake.fetched.load(Ordering::SeqCst), 0);
+}
+
 /// The slot holds another release than its list is of, as one whose install was cut off; or the list is missing.
 #[test]
 fn a_list_of_another_release_counts_for_nothing() {
