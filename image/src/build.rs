@@ -1,6 +1,7 @@
 //! `tatara image build`: makes one release from Debian's packages and our programs.
 
 mod apt;
+mod archives;
 mod bootstrap;
 mod command;
 pub mod grub;
@@ -46,6 +47,7 @@ pub fn run(options: &Options) -> Result<Release> {
     options.kubernetes.as_ref().map_or(Ok(()), kubernetes::check)?;
     let progress = Progress::new();
     let programs = find_programs(&options.programs)?;
+    let archives = archives::find(&options.image)?;
     let signer = match &options.trust.sign_key {
         Some(path) => sign::Signer::read(path)?,
         None => sign::Signer::kept_in(&sign::state_directory()?)?,
@@ -71,9 +73,14 @@ pub fn run(options: &Options) -> Result<Release> {
     progress.step("boot-loader", |_| boot_loader(&out, &options.args))?;
     progress.step("usb", |_| usb::write(&out, &out.join(usb::FILE), &options.args))?;
 
+    let archives = match archives.is_empty() {
+        true => Vec::new(),
+        false => progress.step("images", |_| archives::copy(&archives, &out))?,
+    };
     let release = manifest(
         &out,
         images,
+        &archives,
         Facts { epoch, kernel_version: kernel.version, packages, versions, kernel_config },
     )?;
     progress.step("manifest", |_| release::finish(&out, &release, &signer))?;
@@ -274,8 +281,13 @@ struct Facts {
     kernel_config: BTreeMap<String, String>,
 }
 
-/// The manifest over the files that a node fetches.
-fn manifest(out: &Path, images: Vec<(&'static str, Artifact)>, facts: Facts) -> Result<Release> {
+/// The manifest over the files that a node fetches: disk images, archives of container images, and what every release has.
+fn manifest(
+    out: &Path,
+    images: Vec<(&'static str, Artifact)>,
+    archives: &[String],
+    facts: Facts,
+) -> Result<Release> {
     let mut artifacts: BTreeMap<String, Artifact> =
         images.into_iter().map(|(name, artifact)| (name.to_owned(), artifact)).collect();
     let plain = [
@@ -286,7 +298,7 @@ fn manifest(out: &Path, images: Vec<(&'static str, Artifact)>, facts: Facts) -> 
         artifact::GRUB_EFI,
         artifact::GRUB_CFG,
     ];
-    for name in plain {
+    for name in plain.into_iter().chain(archives.iter().map(String::as_str)) {
         artifacts.insert(name.to_owned(), release::artifact(&out.join(name))?);
     }
     let mut release = Release {

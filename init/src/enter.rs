@@ -17,7 +17,7 @@ use tatara_spec::cpu::{self, CpuPlan};
 use tatara_spec::layout::{run, state};
 use tatara_spec::plan::{Origin, Target};
 use tatara_spec::record::{BootRecord, InstallRecord};
-use tatara_spec::release::Versions;
+use tatara_spec::release::{Archives, Versions};
 use tatara_spec::slot::{self, BootEnv, Slot};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, cmdline, layout, redact};
@@ -84,7 +84,10 @@ pub(crate) fn rehearse(m: &Machine, wanted: &Wanted) -> Result<(), Fault> {
         // A release that was fetched says what its root has, so that one without Kubernetes is refused before it is installed.
         versions: wanted.release.as_ref().map(|release| &release.manifest.versions),
     };
-    render::render(&input).map(drop)
+    render::render(&input)?;
+    // What a slot has whose release was not fetched, `tatara-node images` sees: a node must be able to fall back to it.
+    let Some(release) = &wanted.release else { return Ok(()) };
+    Archives::of(&release.manifest).check(&wanted.config)
 }
 
 /// Enters the node, by at most one kexec.

@@ -17,7 +17,7 @@ use tatara_spec::config::Handover;
 use tatara_spec::layout::state;
 use tatara_spec::plan::{Content, Disk, Origin, Target};
 use tatara_spec::record::InstallRecord;
-use tatara_spec::release::Artifact;
+use tatara_spec::release::{Archives, Artifact, Release};
 use tatara_spec::slot::Slot;
 use tatara_spec::{Code, Fault, cmdline, redact};
 
@@ -112,7 +112,7 @@ pub(crate) fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Re
 /// On a boot without an install: a config that was fetched is accepted. Gives what the node is to boot with.
 pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Target) -> Result<Wanted, Fault> {
     // Only a config that was just fetched comes with a release.
-    let (Some(_), Content::Installed(installed)) = (&wanted.release, &disk.content) else {
+    let (Some(release), Content::Installed(installed)) = (&wanted.release, &disk.content) else {
         return Ok(wanted);
     };
     if wanted.config.install.generation < installed.record.generation {
@@ -123,8 +123,12 @@ pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Targ
     let args = enter::node_args(m, &wanted)?;
     let mount = StateMount::mount(&disk.path)?;
     mount.writable()?;
-    for file in state_files(&wanted)? {
-        mount.write(&file)?;
+    let mut files = state_files(&wanted)?;
+    if holds(&installed.record, target.slot, &release.manifest) {
+        files.push(archives(&release.manifest, target.slot)?);
+    }
+    for file in &files {
+        mount.write(file)?;
     }
     let record = InstallRecord { serial: wanted.config.metadata.serial, ..installed.record.clone() };
     if record != installed.record {
@@ -160,13 +164,16 @@ fn release(wanted: &Wanted) -> Result<&FetchedRelease, Fault> {
 }
 
 fn job<'a>(m: &Machine, wanted: &'a Wanted, disk: &'a Disk, target: &Target) -> Result<Job<'a>, Fault> {
+    let release = &release(wanted)?.manifest;
+    let mut state_files = state_files(wanted)?;
+    state_files.push(archives(release, target.slot)?);
     Ok(Job {
         disk,
         slot: target.slot,
-        release: &release(wanted)?.manifest,
+        release,
         node_args: enter::node_args(m, wanted)?,
         record: record(wanted, disk),
-        state_files: state_files(wanted)?,
+        state_files,
     })
 }
 
@@ -183,8 +190,21 @@ fn record(wanted: &Wanted, disk: &Disk) -> InstallRecord {
     }
 }
 
+fn private(path: &str, bytes: Vec<u8>) -> StateFile {
+    StateFile { path: path.to_owned(), mode: 0o600, bytes }
+}
+
+/// What the node knows of the archives in its release, when it fetches one: from this manifest, which was verified.
+fn archives(release: &Release, slot: Slot) -> Result<StateFile, Fault> {
+    Ok(private(&state::archives(slot), json(&Archives::of(release))?))
+}
+
+/// Whether a slot holds this release.
+fn holds(record: &InstallRecord, slot: Slot, release: &Release) -> bool {
+    record.slots.get(&slot).is_some_and(|slot| slot.release == release.id)
+}
+
 fn state_files(wanted: &Wanted) -> Result<Vec<StateFile>, Fault> {
-    let private = |path: &str, bytes| StateFile { path: path.to_owned(), mode: 0o600, bytes };
     let mut files =
         vec![private(state::CONFIG, wanted.bytes.clone()), private(state::KEYS, json(&wanted.keys)?)];
     files.extend(wanted.from.as_ref().map(|url| private(state::CONFIG_URL, url.as_str().into())));
@@ -206,4 +226,43 @@ pub(crate) fn has_modules(root: &Path, release: &str) -> bool {
     let modules = root.join("usr/lib/modules");
     let none = std::fs::read_dir(&modules).map_or(true, |mut entries| entries.next().is_none());
     none || modules.join(release).is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{archives, holds};
+    use tatara_spec::layout::state;
+    use tatara_spec::record::{InstallRecord, SlotRecord};
+    use tatara_spec::release::{Archives, Artifact, Digest, Release, archive_file};
+    use tatara_spec::slot::Slot;
+
+    fn release(id: &str) -> Release {
+        let artifact = Artifact { bytes: 9, sha256: Digest([9; 32]), image: None };
+        Release {
+            api_version: String::new(),
+            kind: String::new(),
+            id: id.to_owned(),
+            tatara_version: String::new(),
+            build_epoch: 0,
+            kernel_version: String::new(),
+            packages: [].into(),
+            versions: Default::default(),
+            kernel_config: [].into(),
+            artifacts: [("vmlinuz".to_owned(), artifact.clone()), (archive_file("a.tar"), artifact)].into(),
+        }
+    }
+
+    #[test]
+    fn each_slot_has_the_list_of_its_own_release() {
+        let (old, new) = (release("old"), release("new"));
+        let slots = [(Slot::A, SlotRecord { release: "old".into(), root_bytes: 4096 })].into();
+        let record = InstallRecord { node: "n".into(), generation: 1, serial: 1, slots };
+        assert!(holds(&record, Slot::A, &old));
+        assert!(!holds(&record, Slot::A, &new) && !holds(&record, Slot::B, &old));
+        let (a, b) = (archives(&old, Slot::A).unwrap(), archives(&new, Slot::B).unwrap());
+        assert_ne!(a.path, b.path, "an upgrade leaves the other slot its list");
+        assert_eq!((b.path, b.mode), (state::archives(Slot::B), 0o600));
+        let kept: Archives = serde_json::from_slice(&b.bytes).unwrap();
+        assert_eq!((kept.release.as_str(), kept.get("a.tar").unwrap().bytes), ("new", 9));
+    }
 }

@@ -128,11 +128,10 @@ fn furnish(root: &Path, stage: &Stage) -> Result<()> {
     put("etc/systemd/network/10-dhcp.network", "[Match]\nName=en*\n[Network]\nDHCP=ipv4\n")?;
     put("etc/sudoers.d/alice", "alice ALL=(ALL) NOPASSWD: ALL\n")?;
     put("home/alice/.ssh/authorized_keys", &format!("{}\n", stage.key.public()))?;
-    let images = stage.server.www().join("images");
-    let programs = cluster::programs();
+    let (www, programs) = (stage.server.www(), cluster::programs());
     timed(&mut shell(&format!(
         "install -m 755 {programs}/kubeadm {programs}/kubectl {programs}/kubelet {root}/usr/bin/
-         cp {images}/*.tar {root}/srv/
+         cp {www}/images/*.tar {www}/release/image-*.tar {root}/srv/
          chroot {root} useradd --home-dir /home/alice --shell /bin/bash alice
          chroot {root} chown -R alice: /home/alice
          chmod -R go= {root}/home/alice/.ssh
@@ -142,7 +141,7 @@ fn furnish(root: &Path, stage: &Stage) -> Result<()> {
          chroot {root} systemctl --quiet disable etcd
          chroot {root} systemctl --quiet enable ssh systemd-networkd systemd-resolved answers",
         programs = programs.display(),
-        images = images.display(),
+        www = www.display(),
         root = root.display(),
     )))?;
     Ok(())

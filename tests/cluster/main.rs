@@ -3,14 +3,18 @@
 //! Everything is in a network namespace of the test, so that the API server reaches the machine's kubelet.
 
 use serde_json::json;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use support::cluster::Cluster;
 use support::cluster::worker::{self, ADDRESS, BOOT, HOST, Node, POD, Stage, network, pod};
+use support::cluster::{Cluster, image};
 use support::guest::{Firmware, Guest, Setup, Start};
 use support::lan;
 use support::release;
+use support::server::word;
 use support::ssh::Key;
+use tatara_spec::Code;
+use tatara_spec::release::{Archives, Release};
 
 mod cuts;
 mod drain;
@@ -74,6 +78,34 @@ fn check_firewall(node: &Node<'_>) {
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
 }
 
+/// An image archive that the release does not have is refused before anything is written, with those that it has.
+fn check_refusal(guest: &Guest) {
+    let line = guest.expect("step=plan state=fail", INSTALL);
+    let has = format!("it has `{0}`; did you mean `{0}`?", image::PAUSE_FILE);
+    assert_eq!(word(&line, "code"), Some(Code::ImageRelease.name()), "{line}");
+    guest.printed(&has, INSTALL);
+    assert!(guest.never("step=partition"), "the disk was written to:\n{}", guest.tail());
+}
+
+/// One image came from the release, as its manifest has it, the other one from a server.
+fn check_images(node: &Node<'_>, release: &Path) {
+    let manifest = std::fs::read(release.join("release.json")).expect("the release's manifest");
+    let archives = Archives::of(&Release::parse(&manifest).expect("the release's manifest"));
+    let kept = node.ssh("sudo cat /var/lib/tatara/images-a.json");
+    assert_eq!(serde_json::from_str::<Archives>(&kept).expect(&kept), archives);
+    let pause = archives.get(image::PAUSE_FILE).expect("its archive").sha256.to_string();
+    let markers = node.ssh("sudo ls /var/lib/tatara/kubernetes/images");
+    let markers: Vec<&str> = markers.split_whitespace().collect();
+    assert!(markers.len() == 2 && markers.contains(&pause.as_str()), "{markers:?} without {pause}");
+    let images = node.ssh("sudo ctr --namespace k8s.io images list");
+    for name in [image::PAUSE, image::POD] {
+        let pinned = images
+            .lines()
+            .any(|line| line.starts_with(name) && line.contains("io.cri-containerd.pinned=pinned"));
+        assert!(pinned, "{name} is not pinned in\n{images}");
+    }
+}
+
 /// What the release brings starts when the config says so, and what it starts works.
 fn check_units(node: &Node<'_>) {
     assert_eq!(node.ssh("systemctl --failed --no-legend --plain"), "", "units have failed");
@@ -117,9 +149,12 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         let stage = Stage::new(&release, worker::machine(Firmware::Uefi, Start::Pxe), Key::generate());
         let (node, setup) = (stage.node(), &stage.setup);
         let config = stage.config.clone().with(&format!("firewall: {{ssh: [{HOST}], kubelet: [{HOST}]}}\n"));
-        stage.server.publish(&setup.mac(), &config.text());
+        let wrong = config.text().replace(&format!("release: {}", image::PAUSE_FILE), "release: pauze.tar");
+        stage.server.publish(&setup.mac(), &wrong);
 
         let guest = Guest::start(setup, Some(&stage.server));
+        check_refusal(&guest);
+        stage.server.publish(&setup.mac(), &config.text());
         guest.expect("step=record state=ok", INSTALL);
         guest.expect(JOINED, BOOT);
         let first = node.ready(None);
@@ -127,6 +162,7 @@ fn a_blank_machine_joins_runs_pods_and_is_there_after_a_reboot() {
         assert_eq!(first["status"]["nodeInfo"]["kubeletVersion"], "v1.20.2");
         assert_eq!(first["status"]["allocatable"]["cpu"], "1", "the housekeeping CPU is not the cluster's");
         check_firewall(&node);
+        check_images(&node, &release);
         check_pods(&node);
         check_units(&node);
         check_secret(&node, &stage.token);

@@ -1,5 +1,6 @@
 //! The releases that the tests boot, built once by `tatara image build` and kept in the cache.
 
+use crate::cluster::image;
 use crate::{cache, path_from_environment, tool};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -25,10 +26,20 @@ pub fn debian() -> PathBuf {
     of_debian("debian", &["--profile", "base"])
 }
 
-/// A node that can join the cluster of [`crate::cluster`], and that cluster's programs in the cache.
+/// A node that can join the cluster of [`crate::cluster`], with one of that cluster's images, and its programs in the cache.
+///
+/// # Panics
+/// When the release cannot be built.
 #[must_use]
 pub fn node() -> PathBuf {
-    of_debian("node", &["--profile", "node", "--kubernetes", "debian-source"])
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let archive = scratch.path().join(image::PAUSE_FILE);
+    drop(image::archive(&archive, image::PAUSE, &["pause"]));
+    built("node", &[appliance("tatara-init"), appliance("tatara-node"), archive.clone()], |output| {
+        let mut command = build(output);
+        command.args(["--profile", "node", "--kubernetes", "debian-source", "--image"]).arg(&archive);
+        run(&mut command);
+    })
 }
 
 /// Real Debian with its tuned in it.
@@ -39,7 +50,7 @@ pub fn with_tuned() -> PathBuf {
 
 /// Debian's packages, chosen by these options of `tatara image build`.
 fn of_debian(name: &str, options: &[&str]) -> PathBuf {
-    built(name, &["tatara-init", "tatara-node"], |output| {
+    built(name, &["tatara-init", "tatara-node"].map(appliance), |output| {
         let mut command = build(output);
         command.args(options);
         run(&mut command);
@@ -50,7 +61,7 @@ fn of_debian(name: &str, options: &[&str]) -> PathBuf {
 #[must_use]
 pub fn small() -> PathBuf {
     let debian = debian();
-    built("small", &["tatara-init", "tatara-node", "tatara-checker"], |output| {
+    built("small", &["tatara-init", "tatara-node", "tatara-checker"].map(appliance), |output| {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let (root, donor) = (scratch.path().join("small"), scratch.path().join("donor"));
         small_root(&root);
@@ -162,8 +173,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?} failed:\n{text}");
 }
 
-/// The release of this name for these binaries; older ones of the name are removed.
-fn built(name: &str, inputs: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
+/// The release of this name for these files; older ones of the name are removed.
+fn built(name: &str, inputs: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
     let dir = cache().join("test-releases");
     fs::create_dir_all(&dir).expect("the cache");
     // Several test programs may want it at once: one builds, the others wait.
@@ -182,11 +193,10 @@ fn built(name: &str, inputs: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
     release
 }
 
-fn fingerprint(inputs: &[&str]) -> u64 {
+fn fingerprint(inputs: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let files = inputs.iter().map(|name| appliance(name)).chain([tool()]);
-    for file in files {
-        fs::read(&file)
+    for file in inputs.iter().chain([&tool()]) {
+        fs::read(file)
             .unwrap_or_else(|e| panic!("{}: {e}; run `make test`", file.display()))
             .hash(&mut hasher);
     }

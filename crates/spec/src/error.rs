@@ -113,7 +113,8 @@ codes! {
     Kubelet "E-KUBELET" "The kubelet does not become healthy." "`journalctl -u kubelet` says more; often a field of `kubernetes.kubelet` or of the cluster's KubeletConfiguration that this version does not take.";
     KubeletConfig "E-KUBELET-CONFIG" "The kubelet's configuration could not be made." "The message names the file and the cause.";
     JoinErase "E-JOIN-ERASE" "The join's secrets could not be erased from the node's copy of the config." "The message says why; it is tried again at the next boot. Revoke the token with `kubeadm token delete`.";
-    ImageDigest "E-IMAGE-DIGEST" "A container image archive is not the one that the config names." "Correct `kubernetes.images[].sha256` or the file on the server.";
+    ImageRelease "E-IMAGE-RELEASE" "The config names a container image archive that the release does not have." "Correct `kubernetes.images[].release`, or build the release with `tatara image build --image FILE`.";
+    ImageDigest "E-IMAGE-DIGEST" "A container image archive is not the one that the config or the release names." "Correct `kubernetes.images[].sha256` or the file on the server; one of a release must be that of the release that runs.";
     ImageImport "E-IMAGE-IMPORT" "A container image archive could not be imported." "The message has containerd's words; what is half imported is taken away, and it is tried again.";
     StateFull "E-STATE-FULL" "The state partition (/var) has too little room." "The message says how much is needed and free: remove what takes the room, or reinstall to a larger disk. It is tried again, and goes on by itself.";
     CpuNoise "E-CPU-NOISE" "Isolated CPUs are disturbed more than `tuning.accept` allows, so the node does not join." "`tatara-node status` names CPU and source. Interrupts of a device: fewer queues; ticks: `tatara-node tuning verify`; gaps without interrupts: the firmware (SMIs) or a hypervisor. `systemctl restart tatara-accept` measures again.";

@@ -149,6 +149,13 @@ pub mod state {
     pub const KUBELET_POLICIES: &str = "lib/tatara/kubernetes/kubelet-policies.json";
     /// The last failure, [`crate::record::FailureRecord`] as JSON.
     pub const FAILURE: &str = "lib/tatara/failure.json";
+
+    /// The image archives of the release in a slot, [`crate::release::Archives`] as JSON. It is written before the record says that the
+    /// slot holds that release, and counts only for the release that it names.
+    #[must_use]
+    pub fn archives(slot: crate::slot::Slot) -> String {
+        format!("lib/tatara/images-{slot}.json")
+    }
 }
 
 /// Paths under /run, which moves from the initramfs to the node.

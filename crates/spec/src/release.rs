@@ -1,8 +1,10 @@
 //! The release manifest, `release.json`: what one `tatara image build` made.
 
+mod archives;
 mod check;
 mod digest;
 
+pub use archives::{Archive, Archives, archive_file, is_archive_name};
 pub use digest::Digest;
 
 use crate::error::{Code, Fault};

@@ -3,6 +3,7 @@
 //! An import can be cut off at any instruction. containerd's database then may know of unpacked files that never came to the disk, and would
 //! not unpack them again: what is new since the import began is removed first.
 
+mod archive;
 mod containerd;
 mod room;
 
@@ -10,6 +11,7 @@ use super::console::{Mark, announce, seconds_since_boot, step};
 use super::join::Progress;
 use super::system::System;
 use super::{Node, read_json, timeline, web, write_atomically};
+use archive::{Archive, Shelf};
 use containerd::{Containerd, Image, Kept};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -25,7 +27,6 @@ use tatara_spec::layout::state;
 use tatara_spec::record::StepTime;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault, redact};
-use url::Url;
 
 /// There when a pass has begun in this boot.
 const PASSED: &str = "/run/tatara/images-passed";
@@ -40,7 +41,8 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     let Some(kubernetes) = &config.kubernetes else { return Ok(ExitCode::SUCCESS) };
     let system = System::default();
     let alone = first_pass(node)?;
-    let importer = Importer { node, containerd: Containerd(&system), alone };
+    let shelf = Shelf { node, release_url: &config.install.release.url };
+    let importer = Importer { node, containerd: Containerd(&system), alone, shelf };
     let import = || {
         let imported = importer.all(&kubernetes.images)?;
         Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
@@ -88,6 +90,8 @@ struct Importer<'a> {
     containerd: Containerd<'a>,
     /// No kubelet has started yet, so that what is new in containerd is the import's. Later it may be a pod's.
     alone: bool,
+    /// Where the archives are.
+    shelf: Shelf<'a>,
 }
 
 impl Importer<'_> {
@@ -102,15 +106,10 @@ impl Importer<'_> {
         let mut there: BTreeSet<String> = names(self.containerd.images()?);
         let mut imported = 0;
         let mut failure = None;
-        for archive in archives {
-            let marker = self.node.state(&format!("{}/{}", state::IMAGES_DIR, archive.sha256));
-            // A marker that cannot be read is no marker.
-            let names = read_json::<Vec<String>>(&marker).ok().flatten();
-            if names.is_some_and(|names| names.iter().all(|name| there.contains(name))) {
-                continue;
-            }
-            match self.one(archive, &marker) {
-                Ok(names) => {
+        for entry in archives {
+            match self.unless_there(entry, &there) {
+                Ok(None) => {}
+                Ok(Some(names)) => {
                     there.extend(names);
                     imported += 1;
                 }
@@ -119,6 +118,22 @@ impl Importer<'_> {
             }
         }
         failure.map_or(Ok(imported), Err)
+    }
+
+    /// The names of the images that an archive has brought; `None` when they were there.
+    fn unless_there(
+        &self,
+        entry: &ImageArchive,
+        there: &BTreeSet<String>,
+    ) -> Result<Option<Vec<String>>, Fault> {
+        let archive = self.shelf.find(entry)?;
+        let marker = self.node.state(&format!("{}/{}", state::IMAGES_DIR, archive.sha256));
+        // A marker that cannot be read is no marker.
+        let names = read_json::<Vec<String>>(&marker).ok().flatten();
+        if names.is_some_and(|names| names.iter().all(|name| there.contains(name))) {
+            return Ok(None);
+        }
+        self.one(&archive, &marker).map(Some)
     }
 
     /// Removes what an import has left that did not come to its end. What was there before is kept. Beside a kubelet that is left to the
@@ -147,7 +162,7 @@ impl Importer<'_> {
     }
 
     /// Fetches, verifies, imports and pins one archive; the names of its images.
-    fn one(&self, archive: &ImageArchive, marker: &Path) -> Result<Vec<String>, Fault> {
+    fn one(&self, archive: &Archive, marker: &Path) -> Result<Vec<String>, Fault> {
         let path = self.partial();
         let result = self.fetch(archive, &path).and_then(|()| self.import(archive, &path, marker));
         // Also what is half there: it would take the room that the next attempt needs.
@@ -159,8 +174,8 @@ impl Importer<'_> {
         removed.and(result)
     }
 
-    fn fetch(&self, archive: &ImageArchive, path: &Path) -> Result<(), Fault> {
-        let url = self.absolute(&archive.url)?;
+    fn fetch(&self, archive: &Archive, path: &Path) -> Result<(), Fault> {
+        let url = self.shelf.url(archive)?;
         let failed = |error: std::io::Error| {
             Fault::caused(Code::DiskWrite, format!("write {}", path.display()), error)
         };
@@ -182,7 +197,13 @@ impl Importer<'_> {
             authenticity: Authenticity::Content,
         };
         let what = format!("the image archive {}", redact::url(url.as_str()));
-        let accept = |bytes| room::check(self.node, &what, bytes);
+        if let Some(bytes) = archive.bytes {
+            room::check(self.node, &what, bytes)?;
+        }
+        let accept = |bytes| match archive.bytes {
+            Some(_) => archive.check_size(&what, bytes),
+            None => room::check(self.node, &what, bytes),
+        };
         let bytes = web::client(self.node)?.save(&wanted, accept, &mut sink)?;
         let found: String = sink.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         if found != archive.sha256 {
@@ -192,26 +213,8 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// A relative URL is relative to the config's, which PID 1 has kept.
-    fn absolute(&self, text: &str) -> Result<Url, Fault> {
-        let wrong = |error: url::ParseError| {
-            Fault::caused(Code::UrlBad, format!("`{}` is not a URL", redact::url(text)), error)
-        };
-        match Url::parse(text) {
-            Ok(url) => Ok(url),
-            Err(url::ParseError::RelativeUrlWithoutBase) => {
-                let path = self.node.state(state::CONFIG_URL);
-                let base = fs::read_to_string(&path).map_err(|error| {
-                    Fault::caused(Code::NodeState, format!("read {}", path.display()), error)
-                })?;
-                Url::parse(base.trim()).and_then(|base| base.join(text)).map_err(wrong)
-            }
-            Err(error) => Err(wrong(error)),
-        }
-    }
-
-    fn import(&self, archive: &ImageArchive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
-        let shown = redact::url(&archive.url);
+    fn import(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
+        let shown = &archive.shown;
         // What an earlier one has left is still to be undone: its list stays.
         let earlier = self.importing().exists();
         if !earlier {

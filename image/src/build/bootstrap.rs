@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 const MMDEBSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
-const TAR: Tool = Tool { program: "tar", package: "tar" };
+pub(crate) const TAR: Tool = Tool { program: "tar", package: "tar" };
 const CP: Tool = Tool { program: "cp", package: "coreutils" };
 
 /// Changes when this file makes a different root from the same inputs.

@@ -18,6 +18,10 @@ pub struct Options {
     /// kubectl in a directory), or debian-source (1.20, built from Debian 12's source package and cached)
     #[arg(long, value_name = "SOURCE")]
     pub kubernetes: Option<Source>,
+    /// Archive of container images to put into the release, as `docker save` or `skopeo copy` writes it; nodes import it by its
+    /// file name, with `kubernetes.images: [{release: NAME}]`. May be given several times
+    #[arg(long, value_name = "FILE")]
+    pub image: Vec<PathBuf>,
     /// Kernel files that are not the root's
     #[command(flatten)]
     pub kernel_files: Overrides,

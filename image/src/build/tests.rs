@@ -1,9 +1,10 @@
 //! Whole builds from a tiny root: the kernel has every module built in, so that no real modules are needed.
 
-use super::{Options, kernel_config, modules, run, sign, usb, verify};
+use super::{Options, kernel_config, modules, release, run, sign, usb, verify};
 use clap::Parser as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tatara_spec::release::Archives;
 
 #[derive(clap::Parser)]
 struct Cli {
@@ -109,6 +110,37 @@ fn two_builds_are_the_same_and_a_changed_file_is_found() {
     let other = tempfile::tempdir().unwrap();
     let key = sign::Signer::kept_in(other.path()).unwrap().public();
     assert!(verify::check(&one, &key).is_err(), "another key's signature was taken");
+}
+
+#[test]
+fn an_image_archive_is_an_artifact_that_is_verified() {
+    let bench = Bench::new();
+    bench.file("tar/manifest.json", "[]");
+    for name in ["pod.tar", "pause.tar"] {
+        let arguments = ["--create", "--file", name, "--directory", "tar", "manifest.json"];
+        let status = std::process::Command::new("tar").args(arguments).current_dir(&bench.directory).status();
+        assert!(status.unwrap().success());
+    }
+    let mut options = bench.options("out");
+    options.image = vec![bench.path("pod.tar"), bench.path("pause.tar")];
+    let release = run(&options).unwrap();
+    let (out, archives) = (bench.path("out"), Archives::of(&release));
+    assert_eq!(archives.archives.keys().collect::<Vec<_>>(), ["pause.tar", "pod.tar"]);
+    let pod = archives.get("pod.tar").unwrap();
+    let found = release::artifact(&bench.path("pod.tar")).unwrap();
+    assert_eq!((pod.bytes, pod.sha256), (found.bytes, found.sha256));
+    assert_eq!(verify::check(&out, &bench.key()).unwrap(), release);
+    assert!(String::from_utf8(bytes(&out, "SHA256SUMS")).unwrap().contains("  image-pod.tar\n"));
+    fs::write(out.join("image-pod.tar"), "another file").unwrap();
+    let error = format!("{:#}", verify::check(&out, &bench.key()).unwrap_err());
+    assert!(error.contains("image-pod.tar: 12 bytes"), "{error}");
+
+    let without = run(&bench.options("without")).unwrap();
+    assert_ne!(without.id, release.id, "it is another release");
+    options.image.push(bench.path("missing.tar"));
+    options.output = bench.path("never");
+    assert!(format!("{:#}", run(&options).unwrap_err()).contains("missing.tar"));
+    assert!(!bench.path("never").exists());
 }
 
 #[test]

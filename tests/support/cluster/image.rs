@@ -13,6 +13,8 @@ use tatara_spec::release::Digest;
 
 /// The image of the container that keeps a pod's namespaces.
 pub const PAUSE: &str = "registry.test/pause:1";
+/// Its archive's name in a release.
+pub const PAUSE_FILE: &str = "pause.tar";
 /// The image that pods of tests run, with `tatara-pod` as their command.
 pub const POD: &str = "registry.test/pod:1";
 

@@ -86,42 +86,35 @@ pub fn machine(firmware: Firmware, start: Start) -> Setup {
 
 /// The node's config: one CPU for the system, the other isolated.
 #[must_use]
-pub fn config(
-    cluster: &Cluster,
-    (token, ca_hash): (&str, &str),
-    images: &[(&str, String)],
-    key: &Key,
-) -> NodeYaml {
+pub fn config(cluster: &Cluster, (token, ca_hash): (&str, &str), pod_image: &str, key: &Key) -> NodeYaml {
     let join = format!("token: {token}, caCertHashes: ['{ca_hash}']");
-    config_joining(&cluster.endpoint(), &join, images, key)
+    config_joining(&cluster.endpoint(), &join, pod_image, key)
 }
 
-/// The same for any endpoint and way to join, which is the inside of `kubernetes.join` in YAML's flow form.
+/// The same for any endpoint and way to join, which is the inside of `kubernetes.join` in YAML's flow form. One image is in the release,
+/// the other one beside it, with this digest.
 #[must_use]
-pub fn config_joining(endpoint: &str, join: &str, images: &[(&str, String)], key: &Key) -> NodeYaml {
-    let images: String = images
-        .iter()
-        .map(|(file, sha256)| format!("\n    - {{url: ../images/{file}, sha256: {sha256}}}"))
-        .collect();
+pub fn config_joining(endpoint: &str, join: &str, pod_image: &str, key: &Key) -> NodeYaml {
     NodeYaml::new(NAME)
         .with(&session::user(key))
         .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced}\n")
         .with(&format!(
             "kubernetes:\n  endpoint: {endpoint}\n  join: {{{join}}}\n  labels: {{example.com/rack: r1}}\n  \
-             pauseImage: {}\n  images:{images}\n",
+             pauseImage: {}\n  images:\n    - {{release: {}}}\n    \
+             - {{url: ../images/pod.tar, sha256: {pod_image}}}\n",
             image::PAUSE,
+            image::PAUSE_FILE,
         ))
 }
 
-/// Makes the images and puts them beside the release; gives their files and digests.
+/// Makes the pods' image and puts it beside the release; gives its digest.
+///
+/// # Panics
+/// When it cannot be written.
 #[must_use]
-pub fn images(www: &Path) -> Vec<(&'static str, String)> {
+pub fn pod_image(www: &Path) -> String {
     std::fs::create_dir(www.join("images")).expect("images/");
-    [("pause.tar", image::PAUSE, "pause"), ("pod.tar", image::POD, "cpus")]
-        .map(|(file, name, argument)| {
-            (file, image::archive(&www.join("images").join(file), name, &[argument]))
-        })
-        .into()
+    image::archive(&www.join("images/pod.tar"), image::POD, &["cpus"])
 }
 
 /// A pod of the test image, with one container that is run with these arguments.
@@ -194,7 +187,7 @@ impl Stage {
         cluster.apply(&network_plugin());
         let server = Server::at(HOST, HOST, release, &["console=ttyS0"]);
         let token = cluster.token("2h");
-        let config = config(&cluster, (&token, &cluster.ca_hash()), &images(&server.www()), &key);
+        let config = config(&cluster, (&token, &cluster.ca_hash()), &pod_image(&server.www()), &key);
         server.publish(&setup.mac(), &config.text());
         Self { cluster, server, key, setup, config, token, _network: network }
     }

@@ -20,6 +20,7 @@ type Check = fn(&str) -> Checked;
 /// The formats by name. The names are part of the JSON Schema that editors see.
 pub(super) const FORMATS: &[(&str, Check)] = &[
     ("absolute-path", people::absolute_path),
+    ("archive-name", kubernetes::archive_name),
     ("bond-mode", net::bond_mode),
     ("bootstrap-token", kubernetes::bootstrap_token),
     ("ca-cert-hash", kubernetes::ca_cert_hash),

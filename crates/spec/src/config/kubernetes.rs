@@ -34,7 +34,7 @@ pub struct Kubernetes {
     #[serde(default)]
     #[schemars(extend("propertyNames" = {"format": "kubelet-key"}))]
     pub kubelet: BTreeMap<String, Value>,
-    /// Container images that are imported before the node joins, and never collected as garbage.
+    /// Container images that are imported before the node joins, and never collected as garbage: each by `release`, or by `url` and `sha256`.
     #[serde(default)]
     pub images: Vec<ImageArchive>,
     /// Where containerd asks first for images of a registry.
@@ -111,16 +111,49 @@ pub enum TaintEffect {
     NoExecute,
 }
 
-/// An archive of container images, as `docker save`, `skopeo copy … docker-archive:` or `oci-archive:` write it.
+/// An archive of container images, as `docker save`, `skopeo copy … docker-archive:` or `oci-archive:` write it: one of the release, by its
+/// name alone, or one of any server, by `url` and `sha256`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageArchive {
-    /// URL of the tar; a relative one is relative to the config's.
+    /// Name of a tar that was put into the release with `tatara image build --image`. The release's manifest has its digest.
+    #[serde(default)]
+    #[schemars(extend("format" = "archive-name"))]
+    pub release: Option<String>,
+    /// URL of a tar; a relative one is relative to the config's.
+    #[serde(default)]
     #[schemars(extend("format" = "release-url"))]
-    pub url: String,
-    /// SHA-256 of the tar, 64 lower-case hex digits.
+    pub url: Option<String>,
+    /// SHA-256 of the tar at `url`, 64 lower-case hex digits.
+    #[serde(default)]
     #[schemars(extend("format" = "sha256"))]
-    pub sha256: String,
+    pub sha256: Option<String>,
+}
+
+/// Where an archive of container images comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageSource<'c> {
+    /// The release has one of this name.
+    Release(&'c str),
+    /// A server has it.
+    Url {
+        /// Its URL, perhaps a relative one.
+        url: &'c str,
+        /// Its SHA-256, lower-case hex.
+        sha256: &'c str,
+    },
+}
+
+impl ImageArchive {
+    /// Where it comes from; `None` when it names nothing, or too much, which no config does that was taken.
+    #[must_use]
+    pub fn source(&self) -> Option<ImageSource<'_>> {
+        match (self.release.as_deref(), self.url.as_deref(), self.sha256.as_deref()) {
+            (Some(name), None, None) => Some(ImageSource::Release(name)),
+            (None, Some(url), Some(sha256)) => Some(ImageSource::Url { url, sha256 }),
+            _ => None,
+        }
+    }
 }
 
 /// Other servers of a registry's images (containerd's `certs.d`).

@@ -28,7 +28,7 @@ pub use accept::Accept;
 pub use diagnostic::{Diagnostic, nearest, to_fault};
 pub use firewall::{Cni, Firewall, NodePorts, OpenPort, PortProtocol};
 pub use format::is_bootstrap_token;
-pub use kubernetes::{ImageArchive, Join, Kubernetes, RegistryMirror, Role, Taint, TaintEffect};
+pub use kubernetes::{ImageArchive, ImageSource, Join, Kubernetes, RegistryMirror, Role, Taint, TaintEffect};
 pub use reference::reference;
 pub use secret::Secret;
 pub use v1alpha1::{

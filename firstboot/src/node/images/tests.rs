@@ -1,6 +1,7 @@
 //! Images from a small web server into a containerd that is a script.
 
 use super::Importer;
+use super::archive::Shelf;
 use super::containerd::Containerd;
 use crate::node::Node;
 use crate::node::system::System;
@@ -35,7 +36,8 @@ fn fake() -> Fake {
             let mut stream = stream.unwrap();
             let mut request = [0; 1024];
             let length = stream.read(&mut request).unwrap();
-            assert!(request[..length].starts_with(b"GET /nodes/images/a.tar "), "{request:?}");
+            let asked = request[..length].split(|byte| *byte == b' ').nth(1).unwrap();
+            assert!([&b"/nodes/images/a.tar"[..], b"/r/2/image-a.tar"].contains(&asked), "{request:?}");
             count.fetch_add(1, Ordering::SeqCst);
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", TAR.len())
                 .unwrap();
@@ -63,19 +65,47 @@ fn fake() -> Fake {
     let ctr = path.join("ctr");
     fs::write(&ctr, script).unwrap();
     fs::set_permissions(&ctr, fs::Permissions::from_mode(0o755)).unwrap();
-    let sha256 = Sha256::digest(TAR).iter().map(|byte| format!("{byte:02x}")).collect();
-    let archive = ImageArchive { url: "images/a.tar".into(), sha256 };
+    let sha256 = digest();
+    let archive = ImageArchive { release: None, url: Some("images/a.tar".into()), sha256: Some(sha256) };
     let system = System { ctr, ..System::default() };
     Fake { node: Node::new(path.to_owned()), root, system, fetched, archive }
 }
 
+/// Of [`TAR`].
+fn digest() -> String {
+    Sha256::digest(TAR).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Fake {
+    /// The config names the archive `a.tar` of the release, which is `r2` in slot b; slot b's list is of the release `list`.
+    fn of_the_release(&mut self, list: &str, sha256: &str, bytes: usize) {
+        self.archive = ImageArchive { release: Some("a.tar".into()), url: None, sha256: None };
+        let boot = r#"{"plan": "", "slot": "b", "disk": "/dev/vda", "release": "r2", "degraded": []}"#;
+        let other = format!(
+            r#"{{"release": "r1", "archives": {{"a.tar": {{"bytes": 1, "sha256": "{}"}}}}}}"#,
+            "1".repeat(64)
+        );
+        let own = format!(
+            r#"{{"release": "{list}", "archives": {{"a.tar": {{"bytes": {bytes}, "sha256": "{sha256}"}}}}}}"#
+        );
+        for (path, text) in [
+            ("run/tatara/boot.json", boot),
+            ("var/lib/tatara/images-a.json", &other),
+            ("var/lib/tatara/images-b.json", &own),
+        ] {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
     fn import(&self) -> Result<usize, tatara_spec::Fault> {
         self.pass(true)
     }
 
     fn pass(&self, alone: bool) -> Result<usize, tatara_spec::Fault> {
-        let importer = Importer { node: &self.node, containerd: Containerd(&self.system), alone };
+        let shelf = Shelf { node: &self.node, release_url: "../r/2/release.json" };
+        let importer = Importer { node: &self.node, containerd: Containerd(&self.system), alone, shelf };
         importer.all(std::slice::from_ref(&self.archive))
     }
 
@@ -106,7 +136,7 @@ fn an_archive_is_imported_pinned_and_not_fetched_again() {
         fake.calls()
     );
     assert!(!fake.calls().contains("label reg/a:10 "), "{}", fake.calls());
-    assert_eq!(fake.kept(), [fake.archive.sha256.as_str()], "nothing but the marker is left");
+    assert_eq!(fake.kept(), [digest()], "nothing but the marker is left");
     assert_eq!(fake.import().unwrap(), 0);
     assert_eq!(fake.fetched.load(Ordering::SeqCst), 1);
 }
@@ -122,11 +152,64 @@ fn an_image_that_is_gone_comes_again() {
 #[test]
 fn another_file_than_the_configs_is_not_imported() {
     let mut fake = fake();
-    fake.archive.sha256 = "0".repeat(64);
+    fake.archive.sha256 = Some("0".repeat(64));
     let fault = fake.import().unwrap_err();
     assert_eq!(fault.code, Code::ImageDigest);
     assert!(!fake.calls().contains("import"), "{}", fake.calls());
     assert_eq!(fake.kept(), [""; 0]);
+}
+
+#[test]
+fn an_archive_of_the_release_is_what_the_slots_list_says() {
+    let mut fake = fake();
+    fake.of_the_release("r2", &digest(), TAR.len());
+    assert_eq!(fake.import().unwrap(), 1);
+    assert_eq!(fake.kept(), [digest()], "nothing but the marker is left");
+    assert_eq!(fake.import().unwrap(), 0);
+    assert_eq!(fake.fetched.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn another_file_than_the_releases_is_not_imported() {
+    let mut fake = fake();
+    for (sha256, bytes, why) in
+        [("0".repeat(64), TAR.len(), "and the SHA-256"), (digest(), 7, "bytes, not 7 with")]
+    {
+        fake.of_the_release("r2", &sha256, bytes);
+        let fault = fake.import().unwrap_err();
+        assert_eq!(fault.code, Code::ImageDigest);
+        assert!(
+            fault.message.contains(why) && fault.message.contains("/r/2/image-a.tar"),
+            "{}",
+            fault.message
+        );
+        assert!(!fake.calls().contains("import"), "{}", fake.calls());
+        assert_eq!(fake.kept(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_archive_of_the_release_that_has_no_room_is_not_asked_for() {
+    let mut fake = fake();
+    fake.of_the_release("r2", &digest(), usize::MAX);
+    assert_eq!(fake.import().unwrap_err().code, Code::StateFull);
+    assert_eq!(fake.fetched.load(Ordering::SeqCst), 0);
+}
+
+/// The slot holds another release than its list is of, as one whose install was cut off; or the list is missing.
+#[test]
+fn a_list_of_another_release_counts_for_nothing() {
+    let mut fake = fake();
+    fake.of_the_release("r3", &digest(), TAR.len());
+    let refused = |fake: &Fake| {
+        let fault = fake.import().unwrap_err();
+        assert_eq!(fault.code, Code::ImageRelease);
+        assert!(fault.message.starts_with("release r2 has no image archive `a.tar`"), "{}", fault.message);
+    };
+    refused(&fake);
+    fs::remove_file(fake.root.path().join("var/lib/tatara/images-b.json")).unwrap();
+    refused(&fake);
+    assert_eq!(fake.fetched.load(Ordering::SeqCst), 0);
 }
 
 #[test]
@@ -193,7 +276,7 @@ fn an_archive_that_a_power_cut_left_does_not_stay() {
     fake.import().unwrap();
     fs::write(fake.root.path().join("var/lib/tatara/kubernetes/images/partial"), "half").unwrap();
     assert_eq!(fake.import().unwrap(), 0);
-    assert_eq!(fake.kept(), [fake.archive.sha256.as_str()]);
+    assert_eq!(fake.kept(), [digest()]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::config::diagnostic::quote;
-use crate::config::{Firewall, Kubernetes, NodeConfig};
+use crate::config::{Firewall, ImageArchive, Kubernetes, NodeConfig};
 
 /// Directories that are kept on the state partition where there is Kubernetes: a file rendered there would be hidden.
 const KEPT: [&str; 2] = ["/etc/kubernetes/", "/etc/cni/net.d/"];
@@ -18,8 +18,7 @@ impl Checker<'_, '_> {
         });
         let registries = kubernetes.registry_mirrors.iter().map(|mirror| mirror.registry.as_str());
         self.unique("registry", registries, |index| format!("kubernetes.registryMirrors.{index}.registry"));
-        let digests = kubernetes.images.iter().map(|image| image.sha256.as_str());
-        self.unique("digest", digests, |index| format!("kubernetes.images.{index}.sha256"));
+        self.images(kubernetes);
         for (index, file) in config.files.iter().enumerate() {
             if let Some(directory) = KEPT.iter().find(|directory| file.path.starts_with(**directory)) {
                 let message = format!(
@@ -29,6 +28,43 @@ impl Checker<'_, '_> {
                 self.problem(&format!("files.{index}.path"), message);
             }
         }
+    }
+
+    fn images(&mut self, kubernetes: &Kubernetes) {
+        for (index, image) in kubernetes.images.iter().enumerate() {
+            let (entry, shown) =
+                (format!("kubernetes.images.{index}"), format!("`kubernetes.images[{index}]`"));
+            match (&image.release, &image.url, &image.sha256) {
+                (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+                (None, None, None) => self.problem(
+                    &entry,
+                    format!("{shown} names no archive; expected `release`, or `url` and `sha256`"),
+                ),
+                (None, Some(_), None) => self.problem(&entry, format!("missing key `sha256` in {shown}")),
+                (None, None, Some(_)) => self.problem(&entry, format!("missing key `url` in {shown}")),
+                (Some(_), Some(_), _) => self.problem(
+                    &format!("{entry}.url"),
+                    format!("{shown} has both `release` and `url`; expected one of them"),
+                ),
+                (Some(_), None, Some(_)) => self.problem(
+                    &format!("{entry}.sha256"),
+                    format!("{shown} has both `release` and `sha256`; expected `release` alone: the release's manifest has the digest"),
+                ),
+            }
+        }
+        let given = |key: &'static str, value: fn(&ImageArchive) -> Option<&str>| {
+            let images = kubernetes.images.iter().enumerate();
+            let (places, values): (Vec<String>, Vec<&str>) = images
+                .filter_map(|(index, image)| {
+                    Some((format!("kubernetes.images.{index}.{key}"), value(image)?))
+                })
+                .unzip();
+            (places, values)
+        };
+        let (places, digests) = given("sha256", |image| image.sha256.as_deref());
+        self.unique("digest", digests.into_iter(), |index| places[index].clone());
+        let (places, names) = given("release", |image| image.release.as_deref());
+        self.unique("archive", names.into_iter(), |index| places[index].clone());
     }
 
     fn join(&mut self, kubernetes: &Kubernetes) {

@@ -2,6 +2,7 @@
 
 use super::net::{is_domain_name, is_host, network_address};
 use super::{Checked, expect};
+use crate::release::is_archive_name;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::IpAddr;
@@ -61,6 +62,21 @@ pub(super) fn sha256(text: &str) -> Checked {
         _ => String::new(),
     };
     expect(is_hex_digest(text), &format!("64 lower-case hex digits{hint}"))
+}
+
+pub(super) fn archive_name(text: &str) -> Checked {
+    let file = text.rsplit('/').next().unwrap_or_default();
+    let hint = match file != text && is_archive_name(file) {
+        true => format!("; did you mean `{file}`?"),
+        false => String::new(),
+    };
+    let valid = is_archive_name(text);
+    expect(
+        valid,
+        &format!(
+            "the name of a file in the release: letters, digits and `._-+`, not beginning with a dot{hint}"
+        ),
+    )
 }
 
 /// What kubeadm needs of it; the rest is for kubeadm to judge.
