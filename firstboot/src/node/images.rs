@@ -136,8 +136,8 @@ impl Importer<'_> {
         self.one(&archive, &marker).map(Some)
     }
 
-    /// Removes what an import has left that did not come to its end. What was there before is kept. Beside a kubelet that is left to the
-    /// next boot.
+    /// Removes what an import has left that did not come to its end. What was there before is kept. Beside a kubelet nothing is removed:
+    /// what is new may be a pod's.
     fn undo_half(&self) -> Result<(), Fault> {
         let importing = self.importing();
         if !importing.exists() || !self.alone {
@@ -214,21 +214,31 @@ impl Importer<'_> {
     }
 
     fn import(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
-        let shown = &archive.shown;
         // What an earlier one has left is still to be undone: its list stays.
-        let earlier = self.importing().exists();
-        if !earlier {
-            write_json(&self.importing(), &self.containerd.kept()?)?;
+        if self.importing().exists() {
+            return self.into_containerd(archive, path, marker);
         }
+        write_json(&self.importing(), &self.containerd.kept()?)?;
+        let imported = self.into_containerd(archive, path, marker);
+        if imported.is_err() && !self.alone {
+            // Nothing was cut off, so containerd knows of no file that is not there: it needs no undoing at the next boot either, which
+            // would take along what pods have pulled since.
+            self.node.sync_state()?;
+        }
+        if imported.is_ok() || !self.alone {
+            self.end_import()?;
+        }
+        imported
+    }
+
+    fn into_containerd(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
+        let shown = &archive.shown;
         announce(self.node, &format!("tatara: images: {shown} is verified; importing it"));
         let names = self.containerd.import(&format!("import the image archive {shown}"), path)?;
         announce(self.node, &format!("tatara: images: {shown} is imported: {}", names.join(", ")));
         // containerd does not sync what it unpacks: the marker must not say that it is there before it is.
         self.node.sync_state()?;
         write_json(marker, &names)?;
-        if !earlier {
-            self.end_import()?;
-        }
         Ok(names)
     }
 }
