@@ -216,10 +216,10 @@ impl Importer<'_> {
     fn import(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
         // What an earlier one has left is still to be undone: its list stays.
         if self.importing().exists() {
-            return self.into_containerd(archive, path, marker);
+            return self.hand_over(archive, path, marker);
         }
         write_json(&self.importing(), &self.containerd.kept()?)?;
-        let imported = self.into_containerd(archive, path, marker);
+        let imported = self.hand_over(archive, path, marker);
         if imported.is_err() && !self.alone {
             // Nothing was cut off, so containerd knows of no file that is not there: it needs no undoing at the next boot either, which
             // would take along what pods have pulled since.
@@ -231,7 +231,7 @@ impl Importer<'_> {
         imported
     }
 
-    fn into_containerd(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
+    fn hand_over(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
         let shown = &archive.shown;
         announce(self.node, &format!("tatara: images: {shown} is verified; importing it"));
         let names = self.containerd.import(&format!("import the image archive {shown}"), path)?;
