@@ -238,18 +238,8 @@ mod tests {
 
     fn release(id: &str) -> Release {
         let artifact = Artifact { bytes: 9, sha256: Digest([9; 32]), image: None };
-        Release {
-            api_version: String::new(),
-            kind: String::new(),
-            id: id.to_owned(),
-            tatara_version: String::new(),
-            build_epoch: 0,
-            kernel_version: String::new(),
-            packages: [].into(),
-            versions: Default::default(),
-            kernel_config: [].into(),
-            artifacts: [("vmlinuz".to_owned(), artifact.clone()), (archive_file("a.tar"), artifact)].into(),
-        }
+        let artifacts = [("vmlinuz".to_owned(), artifact.clone()), (archive_file("a.tar"), artifact)].into();
+        Release { id: id.to_owned(), artifacts, ..Release::default() }
     }
 
     #[test]

@@ -99,18 +99,7 @@ fn as_they_are(directory: &Path) -> Result<Release, Fault> {
         let sha256 = Digest(Sha256::digest(&file).into());
         artifacts.insert(name.to_owned(), Artifact { bytes: file.len() as u64, sha256, image: None });
     }
-    let mut release = Release {
-        api_version: String::new(),
-        kind: String::new(),
-        id: String::new(),
-        tatara_version: String::new(),
-        build_epoch: 0,
-        kernel_version: String::new(),
-        packages: BTreeMap::new(),
-        versions: Default::default(),
-        kernel_config: BTreeMap::new(),
-        artifacts,
-    };
+    let mut release = Release { artifacts, ..Release::default() };
     release.id = release.compute_id();
     Ok(release)
 }

@@ -45,8 +45,8 @@ pub mod artifact {
     pub const GRUB_CFG: &str = "grub.cfg";
 }
 
-/// The manifest. Unknown keys are ignored: a newer builder may say more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The manifest. Unknown keys are ignored: a newer builder may say more. The default describes nothing, and no parser takes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
     /// `tatara.dev/v1alpha1`.

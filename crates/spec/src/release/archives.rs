@@ -1,5 +1,6 @@
 //! Archives of container images in a release, which a config names by `kubernetes.images[].release`.
 
+use super::check::file_name;
 use super::{Digest, Release};
 use crate::config::{NodeConfig, nearest};
 use crate::error::{Code, Fault};
@@ -8,9 +9,6 @@ use std::collections::BTreeMap;
 
 /// What the names of their files in a release begin with: artifacts are in one directory, and none of the others is named so.
 const PREFIX: &str = "image-";
-
-/// Longest name of an archive, in bytes: with [`PREFIX`] it is an artifact's, which have at most 100.
-const NAME_MAX_BYTES: usize = 100 - PREFIX.len();
 
 /// So many names are listed in a message.
 const LISTED: usize = 20;
@@ -101,8 +99,7 @@ pub fn archive_file(name: &str) -> String {
 /// Whether an archive may be called so: its file's name stands in URLs and in SHA256SUMS.
 #[must_use]
 pub fn is_archive_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
-    !name.is_empty() && name.len() <= NAME_MAX_BYTES && !name.starts_with('.') && name.bytes().all(plain)
+    !name.starts_with('.') && !name.is_empty() && file_name(&archive_file(name)).is_ok()
 }
 
 #[cfg(test)]
@@ -111,24 +108,13 @@ mod tests {
     use crate::config::{self, NodeConfig};
     use crate::error::Code;
     use crate::release::{Artifact, Digest, Release, artifact};
-    use std::collections::BTreeMap;
 
     fn release(files: &[String]) -> Release {
         let artifact = |(bytes, name): (u64, &String)| {
             (name.clone(), Artifact { bytes, sha256: Digest([7; 32]), image: None })
         };
-        Release {
-            api_version: String::new(),
-            kind: String::new(),
-            id: "0123".to_owned(),
-            tatara_version: String::new(),
-            build_epoch: 0,
-            kernel_version: String::new(),
-            packages: BTreeMap::new(),
-            versions: Default::default(),
-            kernel_config: BTreeMap::new(),
-            artifacts: (1..).zip(files).map(artifact).collect(),
-        }
+        let artifacts = (1..).zip(files).map(artifact).collect();
+        Release { id: "0123".to_owned(), artifacts, ..Release::default() }
     }
 
     fn config(images: &str) -> NodeConfig {

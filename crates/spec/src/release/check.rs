@@ -142,7 +142,7 @@ impl Image {
 }
 
 /// A name must be that of a file beside release.json, in URLs too.
-fn file_name(name: &str) -> Result<(), String> {
+pub(super) fn file_name(name: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+".contains(&b);
     if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.bytes().all(plain) {
         return Err(format!(

@@ -94,6 +94,18 @@ fn the_id_is_what_sha256sum_says() {
     assert_eq!(release.compute_id(), whole[..16]);
 }
 
+/// Digests of another kind would look like a damaged release; their keys have other names.
+#[test]
+fn a_release_whose_frames_have_other_digests_is_refused_by_name() {
+    let json = good().to_json().unwrap();
+    for key in ["packedBlake3", "rawBlake3"] {
+        let older = json.replace(key, key.trim_end_matches("Blake3"));
+        let fault = Release::parse(older.as_bytes()).unwrap_err();
+        assert_eq!(fault.code, Code::ReleaseBad);
+        assert!(fault.chain().contains(&format!("missing field `{key}`")), "{}", fault.chain());
+    }
+}
+
 #[test]
 fn each_lie_is_refused() {
     type Change = Box<dyn FnOnce(&mut Release)>;
