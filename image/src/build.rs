@@ -4,6 +4,7 @@ mod apt;
 mod archives;
 mod bootstrap;
 mod command;
+mod first_read;
 pub mod grub;
 pub mod images;
 pub mod initramfs;
@@ -67,6 +68,7 @@ pub fn run(options: &Options) -> Result<Release> {
         .step("initramfs", |step| initramfs_file(options, &programs, &kernel, epoch, &root, &out, step))?;
     progress.step("shape", |_| rootfs::shape(&root, &programs.node))?;
     let kubernetes = progress.step("kubernetes", |_| kubernetes(options, &root, staging.scratch()))?;
+    first_read::write_list(&root)?;
     let packages = rootfs::packages(&root)?;
     let versions = versions::record(&root, kubernetes, &packages)?;
     let images = disk_images(options, &root, staging.scratch(), &out, epoch, &progress)?;

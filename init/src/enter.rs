@@ -117,11 +117,15 @@ pub(crate) fn node(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<
         degraded.push(why);
     }
     degraded.extend(kexec(m, wanted).degraded(&missing));
+    // The node is entered from here, or nothing is: until its thread ends the root cannot be unmounted.
+    let reading = std::thread::Builder::new().spawn(|| boot::read_ahead(Path::new(SYSROOT)));
     let entered = finish(m, wanted, target, &state, degraded);
-    if entered.is_err()
-        && let Err(fault) = leave_root()
-    {
-        m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+    if entered.is_err() {
+        // Without memory for a thread there is none.
+        let _ = reading.map(std::thread::JoinHandle::join);
+        if let Err(fault) = leave_root() {
+            m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+        }
     }
     entered
 }

@@ -193,8 +193,6 @@ impl Machine {
 
     /// Step: the disks. A boot from disk waits for the disk that it came from.
     pub(crate) fn find_disks(&mut self) -> Result<(Vec<Disk>, String), Fault> {
-        // The state partition is mounted; without this the kernel would start a modprobe.
-        self.drivers.load(STATE_FILE_SYSTEM)?;
         self.settling = Some(begin_settling());
         let mut disks = self.scan()?;
         if self.knows_its_disk() && !self.is_ours_there(&disks) {
@@ -227,7 +225,9 @@ impl Machine {
     /// The disks as they are now.
     pub(crate) fn scan(&self) -> Result<Vec<Disk>, Fault> {
         // Also when something else was booted: a stick left in the machine must not be taken for its disk.
-        scan::disks(Path::new("/sys"), Path::new("/dev"), Some(scan::USB_ESP_LABEL))
+        // Without the driver the kernel would start a modprobe; it is loaded beside the search, which waits for it only here.
+        let driver = || self.drivers.load(STATE_FILE_SYSTEM);
+        scan::disks(Path::new("/sys"), Path::new("/dev"), Some(scan::USB_ESP_LABEL), &driver)
     }
 
     /// Says how little memory was left during the install.

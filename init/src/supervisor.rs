@@ -36,7 +36,7 @@ pub fn run() -> ExitCode {
     let mounted = mount_all(Path::new("/"));
     let mut supervisor =
         Supervisor { reporter: Reporter::open(Path::new("/")), signals: None, button: None, failures: 0 };
-    if let Err(fault) = mounted {
+    if let Err(fault) = mounted.and_then(|()| answer_modprobe(Path::new("/"))) {
         supervisor.reporter.fail_as("mounts", &fault);
     }
     supervisor.take_signals();
@@ -72,6 +72,18 @@ pub fn mount_all(root: &Path) -> Result<(), Fault> {
             .map_err(|e| Fault::caused(Code::Sys, format!("cannot provide /{name}"), e))?;
     }
     Ok(())
+}
+
+/// Makes this binary the kernel's `modprobe` below `root`. The archive has none: until /dev is there no program of ours can run, and the
+/// kernel asks for some thirty modules while it starts.
+///
+/// # Errors
+/// [`Code::Sys`] when it cannot be made.
+pub fn answer_modprobe(root: &Path) -> Result<(), Fault> {
+    let sbin = root.join("sbin");
+    std::fs::create_dir_all(&sbin)
+        .and_then(|()| std::os::unix::fs::symlink("/init", sbin.join("modprobe")))
+        .map_err(|e| Fault::caused(Code::Sys, "cannot answer the kernel's modprobe", e))
 }
 
 struct Supervisor {

@@ -4,11 +4,11 @@ use crate::fault::because;
 use crate::{Disk, StateMount, parts};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use tatara_spec::slot::Slot;
-use tatara_spec::{Code, Fault};
+use tatara_spec::{Code, Fault, layout};
 use tatara_sys::block::Access;
 use tatara_sys::mount::{self, MountFlags, UnmountFlags};
 
@@ -18,6 +18,8 @@ const ETC_DIR: &str = "/run/tatara/etc";
 const INIT: &str = "sbin/init";
 /// Symbolic links are followed inside of the root; this is how the kernel does that (openat2(2)).
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT;
+/// Read at once by [`read_ahead`].
+const READ_AHEAD_BYTES: usize = 256 * 1024;
 
 /// Mounts a slot of a disk (`/dev/NAME`) at `target`: the root read-only, the state partition at /var, and a fresh overlay at /etc;
 /// it checks that there is an init to start. What an earlier attempt left at `target` is unmounted; when this one fails, nothing
@@ -91,12 +93,8 @@ fn overlay_etc(target: &Path) -> Result<(), Fault> {
 /// [`Code::RootInit`] with what was found instead.
 pub fn check_init(root: &Path) -> Result<(), Fault> {
     let wrong = |what: &str| Fault::new(Code::RootInit, format!("/{INIT} {what}"));
-    let directory =
-        File::open(root).map_err(because(Code::RootInit, format!("cannot open {}", root.display())))?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let init = rustix::fs::openat2(&directory, INIT, flags, Mode::empty(), INSIDE)
-        .map_err(because(Code::RootInit, format!("cannot open /{INIT}")))?;
-    let mut init = File::from(init);
+    let mut init =
+        open_inside(root, INIT).map_err(because(Code::RootInit, format!("cannot open /{INIT}")))?;
     let stat = init.metadata().map_err(because(Code::RootInit, format!("cannot examine /{INIT}")))?;
     if !stat.is_file() {
         return Err(wrong("is no regular file"));
@@ -112,9 +110,34 @@ pub fn check_init(root: &Path) -> Result<(), Fault> {
     Err(wrong("is neither an ELF program nor a script"))
 }
 
+fn open_inside(root: &Path, path: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::openat2(File::open(root)?, path, flags, Mode::empty(), INSIDE)?.into())
+}
+
+/// Has the kernel read what init begins with ([`layout::FIRST_READ`]), so that init need not wait for it; gives the bytes read. Only
+/// a help: a file that is not there, or cannot be read, is left to init.
+#[must_use]
+pub fn read_ahead(root: &Path) -> u64 {
+    let mut list = String::new();
+    let opened = open_inside(root, layout::FIRST_READ);
+    if opened.and_then(|mut file| file.read_to_string(&mut list)).is_err() {
+        return 0;
+    }
+    let mut buffer = vec![0; READ_AHEAD_BYTES];
+    let mut bytes = 0;
+    for path in list.lines() {
+        let Ok(mut file) = open_inside(root, path) else { continue };
+        while let Ok(got @ 1..) = file.read(&mut buffer) {
+            bytes += got as u64;
+        }
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check_init;
+    use super::{check_init, read_ahead};
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
@@ -134,6 +157,19 @@ mod tests {
         assert!(check_init(root.path()).is_err(), "/lib is missing in the root, whatever the host has");
         symlink("usr/lib", root.path().join("lib")).unwrap();
         check_init(root.path()).unwrap();
+    }
+
+    #[test]
+    fn what_the_list_names_is_read_ahead_and_nothing_outside_of_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(read_ahead(root.path()), 0, "there is no list");
+        program(&root.path().join("usr/lib/systemd/systemd"), &[7; 300_000], 0o755);
+        symlink("/usr/lib/systemd/systemd", root.path().join("init")).unwrap();
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(outside.path(), [7; 50]).unwrap();
+        let list = format!("init\nusr/lib/missing.so\n{}\nusr/lib\n", outside.path().display());
+        program(&root.path().join("usr/lib/tatara/first-read"), list.as_bytes(), 0o644);
+        assert_eq!(read_ahead(root.path()), 300_000);
     }
 
     #[test]

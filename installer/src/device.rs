@@ -7,12 +7,10 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tatara_disk::stream::Target;
+use tatara_disk::stream::{ALIGNMENT, Aligned, Target};
 use tatara_spec::{Code, Fault};
-use tatara_sys::block::{Access, AlignedBuf, Caching, Device, Extent};
+use tatara_sys::block::{Access, Caching, Device, Extent};
 
-/// Direct I/O takes buffers at multiples of this address (open(2), section "O_DIRECT").
-const ALIGNMENT_BYTES: usize = 4096;
 /// Zeros written at once where the device has no command for it, and bytes copied into an aligned buffer at once.
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -78,7 +76,7 @@ impl Disk {
 
     /// Whether the kernel can move these bytes directly, without a copy into an aligned buffer.
     fn aligned(&self, buffer: &[u8]) -> bool {
-        !self.is_block || buffer.as_ptr().addr().is_multiple_of(ALIGNMENT_BYTES)
+        !self.is_block || buffer.as_ptr().addr().is_multiple_of(ALIGNMENT)
     }
 }
 
@@ -88,7 +86,7 @@ impl Target for Disk {
             self.device.write_at(data, offset).map_err(io::Error::other)?;
             return Ok(data.len());
         }
-        let mut copy = AlignedBuf::zeroed(data.len().min(PIECE_BYTES));
+        let mut copy = Aligned::zeroed(data.len().min(PIECE_BYTES));
         let mut at = offset;
         for piece in data.chunks(PIECE_BYTES) {
             copy[..piece.len()].copy_from_slice(piece);
@@ -103,7 +101,7 @@ impl Target for Disk {
             self.device.read_at(buffer, offset).map_err(io::Error::other)?;
             return Ok(buffer.len());
         }
-        let mut copy = AlignedBuf::zeroed(buffer.len().min(PIECE_BYTES));
+        let mut copy = Aligned::zeroed(buffer.len().min(PIECE_BYTES));
         let mut at = offset;
         for piece in buffer.chunks_mut(PIECE_BYTES) {
             self.device.read_at(&mut copy[..piece.len()], at).map_err(io::Error::other)?;
@@ -121,7 +119,7 @@ impl Target for Disk {
                 Err(_) => self.no_zeroout.store(true, Ordering::Relaxed),
             }
         }
-        let zeros = AlignedBuf::zeroed(usize::try_from(bytes).unwrap_or(PIECE_BYTES).min(PIECE_BYTES));
+        let zeros = Aligned::zeroed(usize::try_from(bytes).unwrap_or(PIECE_BYTES).min(PIECE_BYTES));
         let mut done = 0;
         while done < bytes {
             let piece = usize::try_from(bytes - done).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);

@@ -5,20 +5,24 @@ use crate::figures::{Figures, median};
 use crate::tools::{Rivals, shell, timed};
 use crate::udev::Udev;
 use anyhow::{Context as _, Result};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Odd, for the median.
 const RUNS: usize = 5;
 
-/// A loop device; it goes with the value.
+/// A loop device whose blocks are in memory, so that the tools are compared and not the machine's disk; it goes with the value.
 struct Loop(String);
 
 impl Loop {
-    fn attach(file: &Path) -> Result<Self> {
+    fn attach(bytes: u64) -> Result<Self> {
+        let memory =
+            rustix::fs::memfd_create("device", rustix::fs::MemfdFlags::CLOEXEC).context("memfd_create")?;
+        rustix::fs::ftruncate(&memory, bytes).context("cannot make the device's memory")?;
         let output = Command::new("losetup")
             .args(["--find", "--show", "--partscan"])
-            .arg(file)
+            .arg(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()))
             .output()
             .context("losetup")?;
         anyhow::ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
@@ -67,11 +71,7 @@ impl Forms {
 
 pub(crate) fn measure(figures: &mut Figures, release: &Path, rivals: &Rivals, scratch: &Path) -> Result<()> {
     let forms = Forms::make(release, scratch)?;
-    let backing = scratch.join("device");
-    std::fs::File::create(&backing)
-        .and_then(|file| file.set_len(4 << 30))
-        .context("cannot make the device's file")?;
-    let device = Loop::attach(&backing)?;
+    let device = Loop::attach(4 << 30)?;
     let udev = Udev::start(&support::cache().join("rivals"))?;
     let tool = support::tool();
     let ours = || {

@@ -29,6 +29,8 @@ enum Fault {
     KeepOldData,
     /// Reads say that they are done and touch nothing.
     LazyRead,
+    /// The same, of one sector.
+    LazySector(u64),
     FailRead(u64),
     FailFlush,
 }
@@ -87,7 +89,13 @@ impl Target for Memory {
             _ => {}
         }
         let at = offset as usize;
-        buffer[..count].copy_from_slice(&self.data.lock().unwrap()[at..at + count]);
+        let memory = self.data.lock().unwrap();
+        for (i, sector) in buffer[..count].chunks_mut(512).enumerate() {
+            let at = at + i * 512;
+            if self.fault != Fault::LazySector(at as u64) {
+                sector.copy_from_slice(&memory[at..at + sector.len()]);
+            }
+        }
         Ok(count)
     }
 
@@ -189,6 +197,8 @@ fn every_fault_of_a_target_is_found_and_named() {
             let error = fail(lie);
             assert!(matches!(error, Error::Mismatch { frame: 0, offset: 0, .. }), "{lie:?}: {error}");
         }
+        let error = fail(Fault::LazySector(5 * FRAME + 1024));
+        assert!(matches!(error, Error::Mismatch { frame: 5, .. }), "{error}");
         let error = fail(Fault::KeepOldData);
         assert!(matches!(error, Error::Mismatch { frame: 1, .. }), "{error}");
         let error = fail(Fault::FailRead(4 * FRAME + 1));

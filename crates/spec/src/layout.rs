@@ -114,6 +114,9 @@ pub const KUBELET: &str = "/etc/tatara/kubelet.json";
 
 /// Of a root: the versions of what is for Kubernetes in it, [`crate::release::Versions`] as JSON.
 pub const VERSIONS: &str = "/usr/lib/tatara/versions.json";
+
+/// What a node's init begins with, itself and its libraries: paths below the root, one a line, in the root of a release.
+pub const FIRST_READ: &str = "/usr/lib/tatara/first-read";
 /// Below /etc on the node: how quiet its isolated CPUs must be, [`crate::config::Accept`] as JSON; absent when anything is taken.
 pub const ACCEPT: &str = "/etc/tatara/accept.json";
 

@@ -22,8 +22,6 @@ pub enum Node {
     Directory(u32),
     /// A file with its permission bits.
     File(u32, Vec<u8>),
-    /// A symbolic link and its target.
-    Symlink(String),
     /// A character device: permission bits, major, minor.
     Character(u32, u32, u32),
 }
@@ -67,7 +65,6 @@ impl Tree {
             let (mode, data, links): (u32, &[u8], u32) = match node {
                 Node::Directory(mode) => (0o040_000 | mode, &[], 2),
                 Node::File(mode, bytes) => (0o100_000 | mode, bytes, 1),
-                Node::Symlink(target) => (0o120_777, target.as_bytes(), 1),
                 Node::Character(mode, ..) => (0o020_000 | mode, &[], 1),
             };
             let mut entry = cpio::NewcBuilder::new(path).mode(mode).nlink(links).mtime(mtime);
@@ -127,7 +124,6 @@ pub fn tree(contents: &Contents<'_>) -> Result<Tree> {
     // PID 1's standard streams before it has mounted devtmpfs (kernel init/main.c, console_on_rootfs).
     tree.add("base", "dev/console", Node::Character(0o600, 5, 1));
     tree.add("init", "init", Node::File(0o755, read(contents.init)?));
-    tree.add("base", "sbin/modprobe", Node::Symlink("/init".into()));
     tree.add("base", "etc/tatara/build.json", Node::File(0o644, contents.build_json.clone().into_bytes()));
     if !contents.keys.is_empty() {
         let keys: String = contents.keys.iter().map(|key| format!("{key}\n")).collect();
@@ -193,7 +189,7 @@ mod tests {
 
     fn sample() -> Tree {
         let mut tree = Tree::default();
-        tree.add("base", "sbin/modprobe", Node::Symlink("/init".into()));
+        tree.add("base", "lib/modules/a.ko", Node::File(0o644, b"module".to_vec()));
         tree.add("init", "init", Node::File(0o755, b"#!odd".to_vec()));
         tree.add("base", "dev/console", Node::Character(0o600, 5, 1));
         tree.add("base", "tmp", Node::Directory(0o1777));
@@ -222,8 +218,9 @@ mod tests {
             ("dev", 0o040_755, 0, ""),
             ("dev/console", 0o020_600, 5, ""),
             ("init", 0o100_755, 0, "#!odd"),
-            ("sbin", 0o040_755, 0, ""),
-            ("sbin/modprobe", 0o120_777, 0, "/init"),
+            ("lib", 0o040_755, 0, ""),
+            ("lib/modules", 0o040_755, 0, ""),
+            ("lib/modules/a.ko", 0o100_644, 0, "module"),
             ("tmp", 0o041_777, 0, ""),
             ("unpacked", 0o100_444, 0, "complete\n"),
         ];

@@ -1,30 +1,57 @@
-//! Buffers that O_DIRECT accepts.
+//! Buffers that direct I/O accepts.
 
-use super::ALIGNMENT;
+use memmap2::{Advice, MmapMut};
+use std::alloc::{Layout, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
 
-/// Bytes whose start is a multiple of [`ALIGNMENT`] in memory: one alignment too many is allocated and skipped.
+/// Memory in pages of its own, so that it starts at a multiple of [`super::ALIGNMENT`]; in huge ones where the kernel has them
+/// (Documentation/admin-guide/mm/transhuge.rst), because direct I/O looks up every page of every request.
 #[derive(Debug)]
-pub(super) struct Aligned {
-    memory: Vec<u8>,
-    start: usize,
-    bytes: usize,
-}
+pub struct Aligned(MmapMut);
 
 impl Aligned {
-    /// `bytes` zeros.
-    pub(super) fn zeroed(bytes: usize) -> Self {
-        let memory = vec![0; bytes + ALIGNMENT];
-        // `align_offset` may give up, by its documentation; unaligned memory then makes O_DIRECT fail with EINVAL, no more.
-        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        Self { memory, start, bytes }
+    /// `bytes` zeros. Ends the process when there is no memory, as `Vec` does.
+    #[must_use]
+    pub fn zeroed(bytes: usize) -> Self {
+        let memory = MmapMut::map_anon(bytes).unwrap_or_else(|_| no_memory(bytes));
+        // A wish: a kernel without huge pages serves as well.
+        let _ = memory.advise(Advice::HugePage);
+        Self(memory)
     }
+}
 
-    pub(super) fn get(&self, bytes: usize) -> &[u8] {
-        &self.memory[self.start..self.start + bytes.min(self.bytes)]
+impl Deref for Aligned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
     }
+}
 
-    pub(super) fn get_mut(&mut self, bytes: usize) -> &mut [u8] {
-        let end = self.start + bytes.min(self.bytes);
-        &mut self.memory[self.start..end]
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+fn no_memory(bytes: usize) -> ! {
+    handle_alloc_error(Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ALIGNMENT;
+    use super::Aligned;
+
+    #[test]
+    fn it_is_aligned_zeroed_and_writable() {
+        for bytes in [1, 512, 4096, 1 << 20, 4 << 20] {
+            let mut buffer = Aligned::zeroed(bytes);
+            assert!(buffer.as_ptr().addr().is_multiple_of(ALIGNMENT));
+            assert_eq!(buffer.len(), bytes);
+            assert!(buffer.iter().all(|byte| *byte == 0));
+            buffer[bytes - 1] = 7;
+            assert_eq!(buffer.last(), Some(&7));
+        }
+        assert!(Aligned::zeroed(0).is_empty());
     }
 }

@@ -65,7 +65,7 @@ impl Target for FileTarget {
         let mut at = offset;
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(ZEROS_BYTES);
-            match self.write_at(at, self.zeros.get(wanted)) {
+            match self.write_at(at, &self.zeros[..wanted.min(ZEROS_BYTES)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(put) => at += put as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -11,6 +11,7 @@ mod pack;
 mod verify;
 mod write;
 
+pub use buffer::Aligned;
 pub use file::{FileTarget, Holes};
 pub use pack::pack;
 pub use verify::verify;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use tatara_spec::release::Image;
 
-/// What a buffer holds before it is read into: a target that claims to have read but did not touch it is found out.
-const STALE: u8 = 0xA5;
+/// The least that a disk reads, in bytes.
+const SECTOR_BYTES: usize = 512;
 
 /// Reads the whole image back from `target` with `threads` threads and compares every frame with its digest.
 /// `progress` gets the bytes done so far, from any thread.
@@ -55,8 +55,11 @@ pub(super) fn read_back(
     buffer: &mut Aligned,
 ) -> Result<(), Error> {
     let (offset, bytes) = span(image, frame);
-    let buffer = buffer.get_mut(bytes);
-    buffer.fill(STALE);
+    let buffer = &mut buffer[..bytes];
+    // The buffer may hold the very frame, which was written from it: a target that claims to have read a sector but did not is found out.
+    for sector in buffer.chunks_mut(SECTOR_BYTES) {
+        sector[0] = !sector[0];
+    }
     read_exact(target, offset, buffer)?;
     let (expected, found) = (image.frames[frame].raw_blake3, digest(buffer));
     if found == expected {

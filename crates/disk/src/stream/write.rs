@@ -154,7 +154,7 @@ impl Job<'_> {
         }
         let (offset, bytes) = span(self.image, frame);
         tools.decode(packed, bytes)?;
-        let data = tools.decoded.get(bytes);
+        let data = &tools.decoded[..bytes];
         for run in runs(data) {
             let at = offset + run.start as u64;
             match run.kind {
@@ -201,7 +201,7 @@ impl Tools {
         let failed = |source| Error::Decode { frame: packed.frame, source };
         let got = self
             .decoder
-            .decompress_to_buffer(packed.data.as_slice(), self.decoded.get_mut(bytes))
+            .decompress_to_buffer(packed.data.as_slice(), &mut self.decoded[..bytes])
             .map_err(failed)?;
         if got == bytes {
             return Ok(());

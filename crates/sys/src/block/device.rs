@@ -64,7 +64,7 @@ pub enum Access {
 pub enum Caching {
     /// Through the page cache.
     Buffered,
-    /// Past it (O_DIRECT): buffers, offsets and lengths must be multiples of the logical sector, see [`super::AlignedBuf`].
+    /// Past it (O_DIRECT): buffers, offsets and lengths must be multiples of the logical sector.
     Direct,
 }
 

@@ -1,9 +1,7 @@
 //! Disks: what sysfs says about them (Documentation/ABI/stable/sysfs-block), and open devices.
 
-mod buffer;
 mod device;
 
-pub use buffer::{ALIGNMENT_BYTES, AlignedBuf};
 pub use device::{Access, Caching, Device, Extent};
 
 use crate::error::Result;
