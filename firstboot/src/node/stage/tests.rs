@@ -235,7 +235,7 @@ fn what_asks_for_more_than_a_boot_is_staged_and_named() {
 #[test]
 fn what_is_refused_is_not_staged() {
     let unknown = config(7, "tunning: {}\n");
-    let impossible = config(7, "tuning: {isolation: static, housekeeping: {cpus: '0-100000'}}\n");
+    let impossible = config(7, "tuning: {isolation: static, housekeeping: {cpus: '0,4095'}}\n");
     let rows = [
         ("a lower serial", config(4, SYSCTL), Code::ConfigSerial, Some(6)),
         (
