@@ -100,6 +100,8 @@ fn install_and_boot(firmware: Firmware, start: Start) -> Booted {
 fn boot_alone(key: &Key, setup: &Setup, guest: Guest) -> Guest {
     Session::new(key, guest.ssh_port()).power_off();
     guest.ended(BOOT);
+    // Why it did not ask, if it did not.
+    println!("{}", guest.tail());
     drop(guest);
     let guest = Guest::start(&setup.again(Start::Disk), None);
     guest.expect(BLESSED, BOOT);

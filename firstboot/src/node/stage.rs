@@ -29,10 +29,11 @@ use url::Url;
 /// Held while it runs: the timer, the way down and a person may ask at once.
 const LOCK: &str = "/run/tatara/stage.lock";
 
-/// A server that does not answer must not hold up a shutdown, which gives this 10 s in all (tatara-stage-last.service).
+/// A server that does not answer must not hold up a shutdown, which gives this 10 s in all (tatara-stage-last.service): most of that, as a
+/// machine on its way down is busy with everything else that stops.
 const TIMING: Timing = Timing {
-    connect: Duration::from_secs(3),
-    stall: Duration::from_secs(4),
+    connect: Duration::from_secs(8),
+    stall: Duration::from_secs(8),
     whole: Duration::from_secs(8),
     first_retry: Duration::from_secs(1),
 };
