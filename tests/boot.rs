@@ -1,6 +1,7 @@
 //! {BIOS, UEFI} × {PXE, USB, kernel and initramfs given directly}: real Debian installs itself, is entered by one
-//! kexec, is as configured, and boots from its disk again without a network.
+//! kexec, is as configured, and boots from its disk again without a network. One of them is then told another config.
 
+use serde_json::Value;
 use std::time::Duration;
 use support::config::NodeYaml;
 use support::guest::{Firmware, Guest, Setup, Start};
@@ -15,10 +16,12 @@ const BOOT: Duration = Duration::from_secs(300);
 const BLESSED: &str = "step=bless state=ok";
 
 fn config(key: &Key) -> String {
-    NodeYaml::new("node-1")
-        .with(&session::user(key))
-        .with("tuning: {housekeeping: {cpus: '0'}, isolation: balanced, sysctls: {vm.swappiness: '7'}}\n")
-        .text()
+    with_tuning(key, "isolation: balanced, sysctls: {vm.swappiness: '7'}")
+}
+
+fn with_tuning(key: &Key, more: &str) -> String {
+    let tuning = format!("tuning: {{housekeeping: {{cpus: '0'}}, {more}}}\n");
+    NodeYaml::new("node-1").with(&session::user(key)).with(&tuning).text()
 }
 
 /// What the config says must be what the node is.
@@ -54,7 +57,15 @@ fn state(node: &Session<'_>) -> (String, String) {
     (node.say("cat /etc/machine-id"), etc)
 }
 
-fn install_and_boot(firmware: Firmware, start: Start) {
+/// A node that has booted from its disk alone.
+struct Booted {
+    key: Key,
+    server: Server,
+    setup: Setup,
+    guest: Guest,
+}
+
+fn install_and_boot(firmware: Firmware, start: Start) -> Booted {
     let key = Key::generate();
     let server = Server::start(&release::debian(), &["console=ttyS0"]);
     let setup = Setup::new(firmware, start).ssh();
@@ -82,6 +93,53 @@ fn install_and_boot(firmware: Firmware, start: Start) {
         state(&Session::new(&key, guest.ssh_port())),
         "/etc or the machine id changed over a reboot"
     );
+    Booted { key, server, setup, guest }
+}
+
+/// The node powers itself off, and boots from its disk with nobody to ask.
+fn boot_alone(key: &Key, setup: &Setup, guest: Guest) -> Guest {
+    Session::new(key, guest.ssh_port()).power_off();
+    guest.ended(BOOT);
+    // Why it did not ask, if it did not.
+    println!("{}", guest.tail());
+    drop(guest);
+    let guest = Guest::start(&setup.again(Start::Disk), None);
+    guest.expect(BLESSED, BOOT);
+    assert!(guest.never("step=network"), "a boot from disk needs no network:\n{}", guest.tail());
+    guest
+}
+
+/// An edited config and a plain way down are all that a node needs which boots from its disk.
+fn an_edit_reaches_the_next_boot(booted: Booted) {
+    let Booted { key, server, setup, guest } = booted;
+    let session = Session::new(&key, guest.ssh_port());
+    let file = format!("{}.yaml", setup.mac());
+    let asked = || server.log().iter().filter(|line| line.contains(&file)).count();
+    let before = asked();
+    // Other isolation, too: the new arguments take one kexec, and then GRUB has them.
+    server.publish(&setup.mac(), &with_tuning(&key, "isolation: static, sysctls: {vm.swappiness: '11'}"));
+    let guest = boot_alone(&key, &setup, guest);
+    assert!(asked() > before, "nobody asked on the way down: {:?}", server.log());
+    assert_eq!(guest.kernels(), 2, "the arguments have changed:\n{}", guest.tail());
+    assert_eq!(session.say("cat /proc/sys/vm/swappiness").trim(), "11");
+    let status = session.node("status");
+    assert_eq!(status["staged"]["waiting"], Value::Null, "{status}");
+    assert!(!status["degraded"].to_string().contains("staged"), "{status}");
+    assert!(!session.run("sudo test -e /var/lib/tatara/staged.json").ok, "it was accepted");
+
+    // What is wrong with the next one is said while the node runs, and no boot is held up by it.
+    let wrong = with_tuning(&key, "isolation: static, sysctl: {vm.swappiness: '12'}");
+    let line = wrong.lines().position(|line| line.starts_with("tuning")).map_or(0, |index| index + 1);
+    server.publish(&setup.mac(), &wrong);
+    let staged = session.run("sudo tatara-node stage");
+    assert!(!staged.ok && staged.err.contains("E-CONFIG-INVALID"), "{}{}", staged.out, staged.err);
+    let refusal = |text: &str| text.contains(&format!("{file}:{line}:")) && text.contains("`sysctls`");
+    assert!(refusal(&staged.err), "{}", staged.err);
+    let status = session.node("status");
+    assert!(refusal(&status["degraded"].to_string()), "{status}");
+    let guest = boot_alone(&key, &setup, guest);
+    assert_eq!(guest.kernels(), 1, "GRUB has the arguments:\n{}", guest.tail());
+    assert_eq!(session.say("cat /proc/sys/vm/swappiness").trim(), "11");
 }
 
 #[test]
@@ -96,7 +154,7 @@ fn bios_usb() {
 
 #[test]
 fn bios_direct() {
-    install_and_boot(Firmware::Bios, Start::Direct);
+    an_edit_reaches_the_next_boot(install_and_boot(Firmware::Bios, Start::Direct));
 }
 
 #[test]

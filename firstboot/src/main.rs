@@ -65,6 +65,8 @@ enum Command {
         #[command(subcommand)]
         command: TuningCommand,
     },
+    /// Fetch this node's config for the next boot from the disk (done by tatara-stage.timer and when the node goes down)
+    Stage,
     /// Have the next boot fetch config and release, and reinstall if the config's generation was raised
     Reinstall {
         /// Do it; without, only say what would happen
@@ -128,6 +130,7 @@ fn main() -> ExitCode {
         Command::Tuning { command: TuningCommand::Accept } => {
             node::tuning::accept::run(&node, &node.kernel())
         }
+        Command::Stage => node::stage::run(&node),
         Command::Reinstall { yes } => node::reinstall::run(&node, node::reinstall::Consent::new(yes)),
     };
     result.unwrap_or_else(|fault| report(&fault))

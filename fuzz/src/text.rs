@@ -2,8 +2,8 @@
 
 use crate::check_refusal;
 use rustls::pki_types::CertificateDer;
+use tatara_http::signature::{Signed, verify};
 use tatara_http::tls;
-use tatara_init::signature::{Signed, verify};
 use tatara_spec::cmdline::{self, Placeholders};
 use tatara_spec::cpu::{CpuSet, check_syntax};
 use tatara_spec::release::Release;

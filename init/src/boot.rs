@@ -2,12 +2,13 @@
 
 use crate::enter::{self, Exit};
 use crate::machine::Machine;
+use crate::staged::Newer;
 use crate::wanted::{self, Wanted};
-use crate::{confirm, failure, install, network};
+use crate::{confirm, failure, install, network, staged};
 use std::process::ExitCode;
 use std::time::Instant;
 use tatara_spec::config::Confirm;
-use tatara_spec::plan::{self, Disk, Plan, Target};
+use tatara_spec::plan::{self, Disk, Fetches, Plan, Target};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
@@ -91,7 +92,7 @@ fn do_without(m: &mut Machine, fault: Fault) -> Result<Wanted, Fault> {
         return Err(fault);
     }
     let waited = m.offline_since.get_or_insert_with(Instant::now).elapsed();
-    if !plan::may_do_without(&m.line.request, fault.code, waited) {
+    if !plan::may_do_without(&m.line.request, m.fetches, fault.code, waited) {
         return Err(fault);
     }
     let disks = m.settled_disks()?;
@@ -113,23 +114,32 @@ fn do_without(m: &mut Machine, fault: Fault) -> Result<Wanted, Fault> {
 }
 
 /// What the disk can boot with, without asking anybody; `None` when config and release must be fetched first.
-fn boots_alone(m: &Machine, disks: &[Disk]) -> Option<Wanted> {
+fn boots_alone(m: &mut Machine, disks: &[Disk]) -> Option<Wanted> {
+    m.fetches = Fetches::Boot;
     // Also what has become impossible, say since CPUs were taken out: a newer config may be right.
     let usable = |wanted: Option<Wanted>| match wanted {
         Some(wanted) => enter::rehearse(m, &wanted).map(|()| Some(wanted)),
         None => Ok(None),
     };
-    let accepted = wanted::accepted(disks).and_then(usable).unwrap_or_else(|fault| {
-        m.reporter.info(&format!("{}: {}; fetching it anew", fault.code, fault.chain()));
-        None
+    let accepted = wanted::accepted(disks).and_then(usable).map_err(|fault| {
+        m.reporter.info(&format!("{}: {}; a newer one is needed", fault.code, fault.chain()));
     });
+    let accepted = accepted.unwrap_or_default();
     let config = accepted.as_ref().map(|wanted| &wanted.config);
-    match plan::needs_network(config, disks, &m.line.request) {
-        None => accepted,
-        Some(why) => {
-            m.reporter.info(&format!("config and release are fetched: {why}"));
+    if let Some(why) = plan::needs_network(config, disks, &m.line.request) {
+        m.reporter.info(&format!("config and release are fetched: {why}"));
+        return None;
+    }
+    match staged::look(m, disks) {
+        Some(Newer::Boots(wanted)) => Some(*wanted),
+        Some(Newer::Asks(why)) => {
+            m.reporter.info(&format!(
+                "config and release are fetched, as the staged config asks for more than a boot: {why}"
+            ));
+            m.fetches = Fetches::Staged;
             None
         }
+        None => accepted,
     }
 }
 

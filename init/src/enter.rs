@@ -8,8 +8,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
+use tatara_firstboot::rehearsal::{self, Candidate};
 use tatara_firstboot::render::{self, BaseFiles, Input};
-use tatara_firstboot::{apply, kernel, topology};
+use tatara_firstboot::{apply, topology};
 use tatara_init::handover::{self, Kexec};
 use tatara_init::supervisor;
 use tatara_installer::{Progress as _, StateMount, boot, bootenv, state as state_partition};
@@ -17,20 +18,15 @@ use tatara_spec::cpu::{self, CpuPlan};
 use tatara_spec::layout::{run, state};
 use tatara_spec::plan::{Origin, Target};
 use tatara_spec::record::{BootRecord, InstallRecord};
-use tatara_spec::release::{Archives, Versions};
-use tatara_spec::slot::{self, BootEnv, Slot};
+use tatara_spec::release::Versions;
+use tatara_spec::slot::BootEnv;
 use tatara_spec::step::Step;
-use tatara_spec::{Code, Fault, cmdline, layout, redact};
+use tatara_spec::{Code, Fault, layout, redact};
 
 /// Where the node's root is put together.
 const SYSROOT: &str = "/sysroot";
 /// The environment block as it was left when this boot was counted.
 const COUNTED: &str = "/run/tatara/counted-boot";
-/// What else a slot's command line can get, in bytes: `BOOT_IMAGE=/slot-a/vmlinuz`, a one-shot `tatara.refresh`, `tatara.esp=GUID`.
-const GRUB_ADDS_BYTES: usize = 96;
-/// In place of the machine id when files are only rendered to see whether they can be.
-const ANY_MACHINE_ID: &str = "00000000000000000000000000000000";
-
 /// How the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -59,35 +55,14 @@ pub(crate) fn cpu_plan(wanted: &Wanted) -> Result<CpuPlan, Fault> {
 
 /// The node's kernel arguments: those of its config, and those that it keeps from the command line it was installed with.
 pub(crate) fn node_args(m: &Machine, wanted: &Wanted) -> Result<Vec<String>, Fault> {
-    let mut args = cmdline::carried(&m.line);
-    args.extend(kernel::arguments(&wanted.config, &cpu_plan(wanted)?)?);
-    Ok(args)
+    rehearsal::node_args(&wanted.config, &m.line, Path::new("/sys"))
 }
 
-/// Refuses what would be refused when the node is entered, as far as it can be known without its root: a config that cannot be
-/// rendered must neither replace a system that works nor become the accepted one.
+/// Refuses what would be refused when the node is entered.
 pub(crate) fn rehearse(m: &Machine, wanted: &Wanted) -> Result<(), Fault> {
-    let args = node_args(m, wanted)?;
-    slot::node_cfg(&args)?;
-    let bytes = install::kexec_line(Slot::A, &args).len() + GRUB_ADDS_BYTES;
-    if bytes >= kernel::COMMAND_LINE_SIZE {
-        let most = kernel::COMMAND_LINE_SIZE - 1;
-        let why = format!("the node's kernel command line would have {bytes} bytes; the kernel takes {most}");
-        return Err(Fault::new(Code::CmdlineBad, why));
-    }
-    let input = Input {
-        config: &wanted.config,
-        cpu: &cpu_plan(wanted)?,
-        fetched_keys: &wanted.keys,
-        machine_id: ANY_MACHINE_ID,
-        base: &BaseFiles::default(),
-        // A release that was fetched says what its root has, so that one without Kubernetes is refused before it is installed.
-        versions: wanted.release.as_ref().map(|release| &release.manifest.versions),
-    };
-    render::render(&input)?;
-    // What a slot has whose release was not fetched, `tatara-node images` sees: a node must be able to fall back to it.
-    let Some(release) = &wanted.release else { return Ok(()) };
-    Archives::of(&release.manifest).check(&wanted.config)
+    let release = wanted.release.as_ref().map(|release| &release.manifest);
+    let candidate = Candidate { config: &wanted.config, keys: &wanted.keys, release };
+    rehearsal::rehearse(&candidate, &m.line, Path::new("/sys"))
 }
 
 /// Enters the node, by at most one kexec.
@@ -230,7 +205,7 @@ fn load_kernel(
     // As GRUB's node.cfg on this disk says it.
     let mut args = args.to_vec();
     args.push(bootenv::esp_argument(&target.disk)?);
-    let line = install::kexec_line(target.slot, &args);
+    let line = tatara_installer::install::kexec_line(target.slot, &args);
     tatara_sys::kexec::load(&handover.kernel, &handover.initramfs, &line)
         .map_err(|e| Fault::caused(Code::KexecFailed, "the node's kernel could not be loaded", e))?;
     if let Err(fault) = leave_state(m, target) {
@@ -322,6 +297,7 @@ fn leave_ca() -> Result<(), Fault> {
 fn leave_records(m: &Machine, target: &Target, state: &StateMount, said: Said) -> Result<(), Fault> {
     failure::was_shown(state)?;
     leave_ca()?;
+    write_run(run::SIGNERS, m.keys.join("\n").as_bytes())?;
     // Without a block nothing is on trial.
     let env = bootenv::read(&target.disk).ok();
     let record = boot_record(&m.plan, target, state.record()?, env.as_ref(), &said);

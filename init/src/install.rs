@@ -3,7 +3,8 @@
 use crate::enter::{self, Exit};
 use crate::machine::{Machine, json};
 use crate::network::online;
-use crate::wanted::{self, FetchedRelease, Wanted};
+use crate::staged;
+use crate::wanted::{self, FetchedRelease, Source as Whence, Wanted};
 use reqwest::Url;
 use std::io::Read;
 use std::path::Path;
@@ -15,7 +16,7 @@ use tatara_installer::state::machine_id;
 use tatara_installer::{Source, StateFile, StateMount, bootenv};
 use tatara_spec::config::Handover;
 use tatara_spec::layout::state;
-use tatara_spec::plan::{Content, Disk, Origin, Target};
+use tatara_spec::plan::{Content, Disk, Installed, Origin, Target};
 use tatara_spec::record::InstallRecord;
 use tatara_spec::release::{Archives, Artifact, Release};
 use tatara_spec::slot::Slot;
@@ -95,6 +96,8 @@ pub(crate) fn other_slot(
 
 fn finish(m: &Machine, done: &Completed) -> Result<(), Fault> {
     m.tell_memory();
+    // An upgrade keeps the state partition; what it was asked for by is done.
+    done.state.erase(state::STAGED)?;
     m.save_timeline(&done.state)
 }
 
@@ -109,22 +112,51 @@ pub(crate) fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Re
     }
 }
 
-/// On a boot without an install: a config that was fetched is accepted. Gives what the node is to boot with.
+/// On a boot without an install: a config that is new is accepted. Gives what the node is to boot with.
 pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Target) -> Result<Wanted, Fault> {
-    // Only a config that was just fetched comes with a release.
-    let (Some(release), Content::Installed(installed)) = (&wanted.release, &disk.content) else {
-        return Ok(wanted);
-    };
-    if wanted.config.install.generation < installed.record.generation {
+    let Content::Installed(installed) = &disk.content else { return Ok(wanted) };
+    match wanted.source {
+        Whence::Accepted => Ok(wanted),
         // An older file, of which `plan()` says that nothing is changed: the node boots with the accepted one.
-        return wanted::accepted_on(disk);
+        Whence::Fetched if wanted.config.install.generation < installed.record.generation => {
+            wanted::accepted_on(disk)
+        }
+        Whence::Fetched => {
+            // Before the new one is there: what was staged before must not come after it.
+            staged::erase(disk)?;
+            keep(m, &wanted, disk, installed, target)?;
+            Ok(wanted)
+        }
+        Whence::Staged => {
+            match keep(m, &wanted, disk, installed, target).and_then(|()| staged::erase(disk)) {
+                Ok(()) => Ok(wanted),
+                // Nobody waits for this very change: what the disk has, old or new, boots.
+                Err(fault) => {
+                    staged::not_used(m, &fault);
+                    wanted::accepted_on(disk)
+                }
+            }
+        }
     }
+}
+
+/// Makes a config the accepted one. A power cut on the way leaves each file whole; the next boot does it again, from the server or from
+/// what is staged.
+fn keep(
+    m: &Machine,
+    wanted: &Wanted,
+    disk: &Disk,
+    installed: &Installed,
+    target: &Target,
+) -> Result<(), Fault> {
     // Before the first write: a config whose arguments are impossible here must not become the accepted one.
-    let args = enter::node_args(m, &wanted)?;
+    let args = enter::node_args(m, wanted)?;
     let mount = StateMount::mount(&disk.path)?;
     mount.writable()?;
-    let mut files = state_files(&wanted)?;
-    if holds(&installed.record, target.slot, &release.manifest) {
+    let mut files = state_files(wanted)?;
+    if let Some(release) = &wanted.release
+        && holds(&installed.record, target.slot, &release.manifest)
+    {
         files.push(archives(&release.manifest, target.slot)?);
     }
     for file in &files {
@@ -135,7 +167,7 @@ pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Targ
         mount.write_record(&record)?;
     }
     bootenv::write_node_cfg(&disk.path, target.slot, &args)?;
-    Ok(wanted)
+    Ok(())
 }
 
 /// What an install that was cut off after its record left undone. A boot from the disk has shown that it is not needed.
@@ -209,11 +241,6 @@ fn state_files(wanted: &Wanted) -> Result<Vec<StateFile>, Fault> {
         vec![private(state::CONFIG, wanted.bytes.clone()), private(state::KEYS, json(&wanted.keys)?)];
     files.extend(wanted.from.as_ref().map(|url| private(state::CONFIG_URL, url.as_str().into())));
     Ok(files)
-}
-
-/// The command line of the node's kernel, for kexec: as GRUB makes it, with the mark that kexec was done.
-pub(crate) fn kexec_line(slot: Slot, args: &[String]) -> String {
-    format!("{} tatara.kexec", install::command_line(slot, args))
 }
 
 /// The arguments that the running kernel lacks.

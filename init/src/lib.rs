@@ -7,5 +7,4 @@ pub mod handover;
 pub mod kmsg;
 pub mod modprobe;
 pub mod net;
-pub mod signature;
 pub mod supervisor;

@@ -8,6 +8,7 @@ mod install;
 mod machine;
 mod network;
 mod rehearsal;
+mod staged;
 mod wanted;
 
 use dlmalloc::GlobalDlmalloc;

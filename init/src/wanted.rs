@@ -1,13 +1,11 @@
 //! Steps: what is wanted of this node — its config, its release — fetched, or as accepted before.
 
 use crate::machine::Machine;
-use crate::network::{Online, online};
+use crate::network::online;
 use reqwest::Url;
-use std::collections::BTreeMap;
 use std::path::Path;
-use tatara_http::fetch::{Authenticity, Client, File};
+use tatara_http::genuine::{self, SshKeys};
 use tatara_init::net::Link;
-use tatara_init::signature::{self, Signed};
 use tatara_installer::state::StateMount;
 use tatara_spec::cmdline::Placeholders;
 use tatara_spec::config::{self, NodeConfig};
@@ -17,24 +15,30 @@ use tatara_spec::record::InstallRecord;
 use tatara_spec::release::Release;
 use tatara_spec::{Code, Fault, redact};
 
-/// A config is text that a person wrote; more than this is a mistake or an attack.
-const CONFIG_LIMIT: u64 = 1 << 20;
-/// The manifest of a 100 GiB root would be smaller.
-const MANIFEST_LIMIT: u64 = 16 << 20;
-/// A minisign signature file has about 300 bytes.
-const SIGNATURE_LIMIT: u64 = 4096;
-/// GitHub's largest key lists are a tenth of this.
-const KEYS_LIMIT: u64 = 64 << 10;
+/// Fetched keys of all users, as JSON.
+const KEYS_LIMIT: u64 = 16 << 20;
+
+/// How what is wanted came to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The node accepted it before.
+    Accepted,
+    /// The node fetched it while it ran.
+    Staged,
+    /// It was fetched at this boot.
+    Fetched,
+}
 
 /// The node's config with what belongs to it.
 pub(crate) struct Wanted {
+    pub(crate) source: Source,
     pub(crate) config: NodeConfig,
     /// The file as fetched.
     pub(crate) bytes: Vec<u8>,
     /// Where it was fetched from, when it was.
     pub(crate) from: Option<Url>,
     /// Fetched SSH keys: URL to keys.
-    pub(crate) keys: BTreeMap<String, Vec<String>>,
+    pub(crate) keys: SshKeys,
     /// The release, when it was fetched.
     pub(crate) release: Option<FetchedRelease>,
 }
@@ -61,9 +65,14 @@ impl Wanted {
 }
 
 /// The config that the node accepted last; `None` when there is no disk of ours, or no telling which one is this node's.
+pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
+    newest_install(disks).map(accepted_on).transpose()
+}
+
+/// The disk of this node, as far as that can be told without a config.
 ///
 /// A node that moved to a new disk has two of the same name; the newer install counts, and `plan()` finds its disk by its selector.
-pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
+pub(crate) fn newest_install(disks: &[Disk]) -> Option<&Disk> {
     let mut installed: Vec<(&InstallRecord, &Disk)> = disks
         .iter()
         .filter_map(|disk| match &disk.content {
@@ -74,9 +83,9 @@ pub(crate) fn accepted(disks: &[Disk]) -> Result<Option<Wanted>, Fault> {
     let age = |record: &InstallRecord| (record.generation, record.serial);
     installed.sort_by_key(|(record, _)| age(record));
     match installed.as_slice() {
-        [] => Ok(None),
-        [.., (older, _), (newest, _)] if older.node != newest.node || age(older) == age(newest) => Ok(None),
-        [.., (_, disk)] => accepted_on(disk).map(Some),
+        [] => None,
+        [.., (older, _), (newest, _)] if older.node != newest.node || age(older) == age(newest) => None,
+        [.., (_, disk)] => Some(disk),
     }
 }
 
@@ -85,16 +94,17 @@ pub(crate) fn accepted_on(disk: &Disk) -> Result<Wanted, Fault> {
     let mount = StateMount::mount(&disk.path)?;
     let missing =
         || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
-    let bytes = mount.read(state::CONFIG, CONFIG_LIMIT)?.ok_or_else(missing)?;
-    let keys = match mount.read(state::KEYS, MANIFEST_LIMIT)? {
+    let bytes = mount.read(state::CONFIG, config::SIZE_MAX_BYTES as u64)?.ok_or_else(missing)?;
+    let keys = match mount.read(state::KEYS, KEYS_LIMIT)? {
         Some(json) => serde_json::from_slice(&json)
             .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e))?,
-        None => BTreeMap::new(),
+        None => SshKeys::new(),
     };
-    Ok(Wanted { config: parse("accepted config", &bytes)?, bytes, from: None, keys, release: None })
+    let config = parse("accepted config", &bytes)?;
+    Ok(Wanted { source: Source::Accepted, config, bytes, from: None, keys, release: None })
 }
 
-fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {
+pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {
     config::parse(name, bytes).map_err(|diagnostics| config::to_fault(&diagnostics))
 }
 
@@ -151,16 +161,10 @@ fn fetch_over(m: &mut Machine, link: Link, template: &str) -> Result<FetchedConf
         online.switch_to(link)?;
     }
     let client = online(m)?.client()?;
-    // With keys the signature vouches for the content, whatever the way.
-    let authenticity = if m.keys.is_empty() { Authenticity::Connection } else { Authenticity::Content };
-    let file = File { url: &url, what: "config", limit: CONFIG_LIMIT, authenticity };
-    let bytes = client.get(&file).map_err(|fault| with_clock(m, fault))?;
-    if !m.keys.is_empty() {
-        check_signature(&client, Signed::Config, &file, &bytes, &m.keys)?;
-    }
+    let served = genuine::config(&client, &url, &m.keys).map_err(|fault| with_clock(m, fault))?;
     let name = redact::url(&url).rsplit('/').next().unwrap_or("config").to_owned();
-    let config = parse(&name, &bytes)?;
-    Ok(FetchedConfig { config, bytes, url: parse_url(&url)? })
+    let config = parse(&name, &served.bytes)?;
+    Ok(FetchedConfig { config, bytes: served.bytes, url: parse_url(&url)? })
 }
 
 /// A certificate's dates say nothing without what the machine's time comes from.
@@ -173,7 +177,7 @@ fn with_clock(m: &Machine, fault: Fault) -> Fault {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, Fault> {
+pub(crate) fn parse_url(text: &str) -> Result<Url, Fault> {
     Url::parse(text)
         .map_err(|e| Fault::caused(Code::UrlBad, format!("`{}` is not a URL", redact::url(text)), e))
 }
@@ -188,66 +192,13 @@ fn placeholders(link: &Link) -> Placeholders {
     }
 }
 
-fn check_signature(
-    client: &Client,
-    what: Signed,
-    file: &File<'_>,
-    bytes: &[u8],
-    keys: &[String],
-) -> Result<(), Fault> {
-    let url = format!("{}.sig", file.url);
-    let name = format!("signature of the {}", file.what);
-    let signature =
-        File { url: &url, what: &name, limit: SIGNATURE_LIMIT, authenticity: Authenticity::Content };
-    let code = if what == Signed::Config { Code::ConfigSignature } else { Code::ReleaseSignature };
-    // A signature that is not there is a missing signature, not a web server's problem.
-    let text = client.get(&signature).map_err(|fault| match fault.code {
-        Code::HttpStatus => Fault::caused(code, format!("the {} must be signed", file.what), fault),
-        _ => fault,
-    })?;
-    signature::verify(what, bytes, &String::from_utf8_lossy(&text), keys)?;
-    Ok(())
-}
-
 /// Step: the release manifest, and the SSH keys that the config points at.
 pub(crate) fn fetch_release(m: &mut Machine, fetched: FetchedConfig) -> Result<(Wanted, String), Fault> {
     let FetchedConfig { config, bytes, url: from } = fetched;
-    let online: &Online = online(m)?;
-    let client = online.client()?;
-    let reference = &config.install.release;
-    let url = from.join(&reference.url).map_err(|e| {
-        Fault::caused(
-            Code::UrlBad,
-            format!("install.release.url `{}` is not a URL", redact::url(&reference.url)),
-            e,
-        )
-    })?;
-    // The config is genuine by now: a key that it names is the one that counts.
-    let signers = reference.key.as_ref().map_or_else(|| m.keys.clone(), |key| vec![key.clone()]);
-    let authenticity = if signers.is_empty() { Authenticity::Connection } else { Authenticity::Content };
-    let file = File { url: url.as_str(), what: "release manifest", limit: MANIFEST_LIMIT, authenticity };
-    let text = client.get(&file)?;
-    if !signers.is_empty() {
-        check_signature(&client, Signed::Release, &file, &text, &signers)?;
-    }
-    let manifest = Release::parse(&text)?;
-    manifest.check_age(reference.not_before.as_deref())?;
-    let keys = fetch_keys(&client, &config)?;
+    let client = online(m)?.client()?;
+    let (manifest, url) = genuine::release(&client, &from, &config, &m.keys)?;
+    let keys = genuine::ssh_keys(&client, &config)?;
     let detail = format!("id={} kernel={}", manifest.id, manifest.kernel_version);
-    Ok((
-        Wanted { config, bytes, from: Some(from), keys, release: Some(FetchedRelease { manifest, url }) },
-        detail,
-    ))
-}
-
-fn fetch_keys(client: &Client, config: &NodeConfig) -> Result<BTreeMap<String, Vec<String>>, Fault> {
-    let mut keys = BTreeMap::new();
-    for url in config.users.iter().filter_map(|user| user.keys_url.as_deref()) {
-        let file = File { url, what: "SSH keys", limit: KEYS_LIMIT, authenticity: Authenticity::Connection };
-        let text = client.get(&file)?;
-        let lines = String::from_utf8_lossy(&text);
-        let list = lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        keys.insert(url.to_owned(), list.map(str::to_owned).collect());
-    }
-    Ok(keys)
+    let release = Some(FetchedRelease { manifest, url });
+    Ok((Wanted { source: Source::Fetched, config, bytes, from: Some(from), keys, release }, detail))
 }

@@ -77,9 +77,9 @@ fn make_directories(root: &Path, relative: &Path) -> io::Result<std::path::PathB
 
 /// Opens a regular file. Any disk with our partitions is looked at, so nothing on it may lead elsewhere (a link to a device) or make
 /// us wait (a FIFO).
-fn open(root: &Path, path: &str) -> io::Result<File> {
+fn open(root: &Path, path: &str, access: OFlags) -> io::Result<File> {
     let directory = File::open(root)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let file = File::from(openat2(&directory, path, flags, Mode::empty(), inside)?);
     if file.metadata()?.is_file() {
@@ -96,7 +96,7 @@ pub(crate) fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>
     let wrong = |cause: io::Error| {
         Fault::caused(Code::DiskRead, format!("cannot read {path} on the state partition"), cause)
     };
-    let file = match open(root, path) {
+    let file = match open(root, path, OFlags::RDONLY) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error)),
@@ -109,9 +109,33 @@ pub(crate) fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>
     Ok(Some(bytes))
 }
 
+/// Removes a file below `root` that has held a secret: its bytes are overwritten first, not left in blocks that nobody uses any more.
+/// Nothing is done where there is none. A power cut leaves the file, or one of zeros, or none.
+///
+/// # Errors
+/// [`Code::DiskWrite`] with the path and what the kernel said.
+pub(crate) fn erase(root: &Path, path: &str) -> Result<(), Fault> {
+    match erase_io(root, path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Fault::caused(Code::DiskWrite, format!("cannot erase {path} on the state partition"), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn erase_io(root: &Path, path: &str) -> io::Result<()> {
+    let mut file = open(root, path, OFlags::WRONLY)?;
+    let length = file.metadata()?.len();
+    io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)?;
+    file.sync_all()?;
+    let path = root.join(path);
+    fs::remove_file(&path)?;
+    File::open(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{StateFile, read, write};
+    use super::{StateFile, erase, read, write};
     use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &std::path::Path) -> u32 {
@@ -156,6 +180,24 @@ mod tests {
         for path in ["lib/record.json", "record.json", "../record.json", "fifo"] {
             assert!(read(root.path(), path, 10).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_erased_is_overwritten_first() {
+        let root = tempfile::tempdir().unwrap();
+        let file = StateFile::private("lib/tatara/staged.json", b"secret".to_vec());
+        write(root.path(), &file).unwrap();
+        let path = root.path().join(&file.path);
+        // A second name shows what became of the blocks.
+        let other = root.path().join("other");
+        std::fs::hard_link(&path, &other).unwrap();
+        for _ in 0..2 {
+            erase(root.path(), &file.path).unwrap();
+            assert!(!path.exists());
+        }
+        assert_eq!(std::fs::read(&other).unwrap(), [0; 6]);
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(erase(root.path(), &file.path).is_err(), "a link was followed");
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn commit(state: &StateMount, job: &Job<'_>, record: &InstallRecord) -> Result<(
     state.write_record(record)
 }
 
-/// The kernel's command line for a slot, as GRUB makes it: for kexec.
+/// The kernel's command line for a slot, as GRUB makes it.
 #[must_use]
 pub fn command_line(slot: Slot, node_args: &[String]) -> String {
     let mut line = format!("tatara.boot=disk tatara.slot={slot}");
@@ -229,4 +229,10 @@ pub fn command_line(slot: Slot, node_args: &[String]) -> String {
         line.push_str(arg);
     }
     line
+}
+
+/// The command line of the node's kernel, for kexec: as GRUB makes it, with the mark that kexec was done.
+#[must_use]
+pub fn kexec_line(slot: Slot, node_args: &[String]) -> String {
+    format!("{} tatara.kexec", command_line(slot, node_args))
 }

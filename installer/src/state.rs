@@ -140,6 +140,14 @@ impl StateMount {
         files::read(&self.path, path, limit)
     }
 
+    /// Removes a file that has held a secret, its bytes first; nothing where there is none.
+    ///
+    /// # Errors
+    /// [`Code::DiskWrite`].
+    pub fn erase(&self, path: &str) -> Result<(), Fault> {
+        files::erase(&self.path, path)
+    }
+
     /// Moves the mount, e.g. to the node's /var.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 pub mod backoff;
 pub mod dns;
 pub mod fetch;
+pub mod genuine;
+pub mod signature;
 mod time;
 pub mod tls;
 

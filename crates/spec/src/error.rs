@@ -63,6 +63,7 @@ codes! {
     ConfigVersion "E-CONFIG-VERSION" "The config's apiVersion or kind is not known to this release." "Boot a release that knows it, or write the config for `tatara.dev/v1alpha1`.";
     ConfigSignature "E-CONFIG-SIGNATURE" "The config's signature is missing or wrong." "Sign the file as served (`minisign -Sm FILE -x FILE.sig`) with the key that `tatara.key=` names.";
     ConfigSerial "E-CONFIG-SERIAL" "The config is older than the one this node accepted last." "Raise `metadata.serial`; a lower one is refused so that an old config cannot be replayed.";
+    Staged "E-STAGED" "The config that the node fetched before its reboot is damaged; it boots with the accepted one." "The node fetches it again while it runs; `tatara-node stage` does so at once, and says what is wrong.";
     ReleaseBad "E-RELEASE" "The release manifest is not usable." "Check `install.release.url`, and that release.json was made by `tatara image build`.";
     ReleaseSignature "E-RELEASE-SIGNATURE" "The release's signature is missing or wrong." "Publish release.json.sig beside release.json, made with the key that `install.release.key` or `tatara.key=` names.";
     ReleaseOld "E-RELEASE-OLD" "The release is older than the config allows." "Publish a newer release at `install.release.url`, or lower `install.release.notBefore` if the older one is wanted.";
@@ -102,7 +103,7 @@ codes! {
     KubernetesPayload "E-K8S-PAYLOAD" "The config wants Kubernetes, and the release was built without." "Build the release with `tatara image build --profile node --kubernetes SOURCE`, or take `kubernetes` out of the config.";
     JoinApi "E-JOIN-API" "The cluster's API server does not answer, or not as one." "Check `kubernetes.endpoint`, whether DNS knows its name, the load balancer and the firewall; the node waits for it and goes on by itself.";
     JoinCa "E-JOIN-CA" "The cluster that answers has another CA than the config says: the join is refused." "Compare `kubernetes.join.caCertHashes` with the cluster's; if they should be equal, somebody else answers at the endpoint. No credential was sent.";
-    JoinToken "E-JOIN-TOKEN" "The cluster does not take the join token: it is wrong, expired or erased." "Make a new one (`kubeadm token create`), put it into the config, raise `metadata.serial`, and boot the node from network or USB, or once with `tatara.refresh`; or let `join.tokenFrom` give a fresh one.";
+    JoinToken "E-JOIN-TOKEN" "The cluster does not take the join token: it is wrong, expired or erased." "Make a new one (`kubeadm token create`), put it into the config and reboot the node, which fetches it on its way down; or let `join.tokenFrom` give a fresh one.";
     JoinTokenSource "E-JOIN-TOKEN-SOURCE" "What `join.tokenFrom` answers is not a token." "The answer must be the token on a line, or JSON with the key `token`.";
     JoinIdentity "E-JOIN-IDENTITY" "Certificate and key of `join.identity` cannot be used." "The certificate must be of this key: compare `openssl x509 -noout -pubkey` and `openssl pkey -pubout`. A key that was erased after an earlier join comes again with a new config.";
     JoinName "E-JOIN-NAME" "The cluster has a Ready node of this name, on another machine." "Give this one another name, or delete that Node (`kubectl delete node NAME`); then the join goes on by itself.";

@@ -130,8 +130,8 @@ pub mod state {
     pub const CONFIG: &str = "lib/tatara/config.yaml";
     /// SSH keys fetched from the config's key URLs: JSON object from URL to list of keys.
     pub const KEYS: &str = "lib/tatara/keys.json";
-    /// A newer config fetched while the node ran, taken at the next boot.
-    pub const STAGED_CONFIG: &str = "lib/tatara/staged-config.yaml";
+    /// A newer config fetched while the node ran, taken at the next boot: [`crate::record::StagedConfig`] as JSON, mode 0600.
+    pub const STAGED: &str = "lib/tatara/staged.json";
     /// The machine id, made at install.
     pub const MACHINE_ID: &str = "lib/tatara/machine-id";
     /// SSH host keys.
@@ -177,6 +177,10 @@ pub mod run {
     pub const KUBELET: &str = "/run/tatara/kubelet.json";
     /// The CAs that the initramfs trusts, PEM; absent when it has none of its own.
     pub const CA: &str = "/run/tatara/ca.pem";
+    /// The minisign public keys that configs and releases must be signed by one of, one a line; empty where none must be.
+    pub const SIGNERS: &str = "/run/tatara/signers";
+    /// What came of the last `tatara-node stage`, JSON, mode 0600.
+    pub const STAGE: &str = "/run/tatara/stage.json";
     /// What `tatara-node tuning accept` measured last, JSON.
     pub const ACCEPT: &str = "/run/tatara/accept.json";
     /// Metrics of the node for node_exporter's textfile collector. Not in [`DIR`]: its user is not root.

@@ -31,6 +31,32 @@ pub struct SlotRecord {
     pub root_bytes: u64,
 }
 
+/// A config that the node fetched while it ran, and what was fetched with it: one file, so that a power cut leaves all of it or nothing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StagedConfig {
+    /// The file as served.
+    pub config: String,
+    /// Its signature file, where one is wanted: PID 1 checks it again.
+    pub signature: Option<String>,
+    /// Where it was fetched from.
+    pub url: String,
+    /// SSH keys that it points at: URL to keys.
+    pub keys: BTreeMap<String, Vec<String>>,
+    /// [`crate::release::Release::id`] of the release that it named then.
+    pub release: String,
+}
+
+/// The largest [`StagedConfig`] as JSON, in bytes: a config and a hundred long lists of keys.
+pub const STAGED_MAX_BYTES: u64 = 16 << 20;
+
+impl std::fmt::Debug for StagedConfig {
+    /// Without what may be secret in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StagedConfig").field("release", &self.release).finish_non_exhaustive()
+    }
+}
+
 /// How this boot came about; for `tatara-node status`. Every user of the node may read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

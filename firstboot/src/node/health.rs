@@ -17,9 +17,9 @@ const GOAL: &str = "multi-user.target";
 const REQUIRED: [&str; 4] = [GOAL, "ssh.service", "systemd-networkd.service", "systemd-journald.service"];
 
 /// Units of the release whose failure is not its own: the network may be down while a node boots, and the others do what the config says;
-/// the cluster and its servers of images may be away for as long as they like; a kernel that keeps work on isolated CPUs would do so from another slot too, and the status names it.
+/// the cluster and the servers of images and configs may be away for as long as they like; a kernel that keeps work on isolated CPUs would do so from another slot too, and the status names it.
 /// Bless itself is `failed` for a moment when it is started again.
-const TOLERATED: [&str; 9] = [
+const TOLERATED: [&str; 10] = [
     "systemd-networkd-wait-online.service",
     "systemd-modules-load.service",
     "systemd-sysctl.service",
@@ -29,6 +29,7 @@ const TOLERATED: [&str; 9] = [
     "tatara-join.service",
     "tatara-pin.service",
     "tatara-pin-again.service",
+    "tatara-stage.service",
 ];
 
 /// Findings, one sentence each; empty when the slot may be blessed.

@@ -16,7 +16,12 @@ pub(super) struct Lock(#[expect(dead_code, reason = "closing it ends the lock")]
 
 /// Waits for the others: each holds it for a few milliseconds.
 pub(super) fn acquire(node: &Node) -> Result<Lock, Fault> {
-    let path = node.run(LOCK);
+    of(node, LOCK)
+}
+
+/// Waits for whoever holds a lock of its own, below /run.
+pub(super) fn of(node: &Node, lock: &str) -> Result<Lock, Fault> {
+    let path = node.run(lock);
     let fault =
         |error: std::io::Error| Fault::caused(Code::NodeState, format!("lock {}", path.display()), error);
     let file =

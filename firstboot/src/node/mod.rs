@@ -10,6 +10,7 @@ pub(crate) mod join;
 pub(crate) mod kubelet;
 mod lock;
 pub(crate) mod reinstall;
+pub(crate) mod stage;
 pub(crate) mod status;
 mod svg;
 mod system;
@@ -24,6 +25,8 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tatara_installer::StateMount;
+use tatara_spec::cmdline::{self, CommandLine};
 use tatara_spec::config::{self, NodeConfig};
 use tatara_spec::layout::{run, state};
 use tatara_spec::record::BootRecord;
@@ -64,6 +67,19 @@ impl Node {
     /// A path of [`state`], which are relative to /var.
     fn state(&self, path: &str) -> PathBuf {
         self.root.join("var").join(path)
+    }
+
+    /// The state partition, which is /var.
+    fn state_partition(&self) -> StateMount {
+        StateMount::at(self.root.join("var"))
+    }
+
+    /// The command line of the kernel that runs.
+    fn command_line(&self) -> Result<CommandLine, Fault> {
+        let path = self.run("/proc/cmdline");
+        let line = fs::read_to_string(&path)
+            .map_err(|error| Fault::caused(Code::Sys, format!("read {}", path.display()), error))?;
+        cmdline::parse(&line)
     }
 
     /// Everything that anybody has written to the state partition is on its disk after this (syncfs(2)).

@@ -1,5 +1,6 @@
 //! `tatara-node status`: what runs, and what is not as it should be.
 
+use super::stage::{self, StageStatus};
 use super::tuning::accept::{self, AcceptReport};
 use super::tuning::pin::{self, Outcome, PinReport};
 use super::{Format, Node, bless, grubenv, print, print_json, read_json, systemd, tuning};
@@ -54,6 +55,8 @@ struct Status {
     tuning: Option<TuningStatus>,
     /// How the node stands with its cluster; absent where the config names none.
     join: Option<JoinRecord>,
+    /// The config that waits for the next boot; absent when only root may see it.
+    staged: Option<StageStatus>,
 }
 
 /// CPU isolation as it is.
@@ -103,6 +106,10 @@ fn collect(node: &Node, reader: Reader) -> Result<Status, Fault> {
     let mut unknown = Vec::new();
     let failed_units = known(systemd::failed(), &mut unknown).unwrap_or_default();
     let blessed = node.run(bless::BLESSED).exists();
+    let staged = match reader {
+        Reader::Root => known(stage::status(node), &mut unknown),
+        Reader::User => None,
+    };
     let mut status = match reader {
         Reader::Root => {
             let record =
@@ -115,6 +122,8 @@ fn collect(node: &Node, reader: Reader) -> Result<Status, Fault> {
         Reader::User => for_a_user(boot, blessed),
     };
     status.degraded.extend(unknown);
+    status.degraded.extend(staged.as_ref().and_then(StageStatus::refused));
+    status.staged = staged;
     status.failed_units = failed_units;
     status.tuning = tuning_status(node, &mut status.degraded);
     status.join = join_status(node, &mut status.degraded);
@@ -127,7 +136,7 @@ fn for_a_user(boot: BootRecord, blessed: bool) -> Status {
     let trial = boot.trial.filter(|trial| !(blessed && trial.slot == boot.slot));
     let env = BootEnv { slot: boot.slot, trial, request: None };
     let fallen_back_from = boot.fallen_back_from;
-    let not_shown = vec!["the last failure, which only root may read".to_owned()];
+    let not_shown = vec!["the last failure and what is staged, which only root may read".to_owned()];
     Status { fallen_back_from, not_shown, ..assemble(boot, None, Some(env), blessed) }
 }
 
@@ -183,6 +192,7 @@ fn assemble(boot: BootRecord, record: Option<InstallRecord>, env: Option<BootEnv
         last_failure: None,
         tuning: None,
         join: None,
+        staged: None,
     }
 }
 
@@ -221,6 +231,9 @@ fn text(status: &Status) -> String {
     }
     if let Some(join) = &status.join {
         line("cluster", join_text(join));
+    }
+    for said in status.staged.iter().flat_map(StageStatus::lines) {
+        line("staged", said);
     }
     for reason in &status.degraded {
         line("degraded", reason.clone());

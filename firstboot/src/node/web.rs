@@ -10,11 +10,16 @@ use tatara_http::dns::Servers;
 use tatara_http::fetch::{Client, Timing};
 use tatara_http::tls::Trust;
 use tatara_spec::layout::run;
-use tatara_spec::{Code, Fault, cmdline};
+use tatara_spec::{Code, Fault};
 
 /// A client for servers that the operator runs.
 pub(super) fn client(node: &Node) -> Result<Client, Fault> {
     with_tls(node, trust(node)?.client()?)
+}
+
+/// The same with another patience.
+pub(super) fn client_within(node: &Node, timing: Timing) -> Result<Client, Fault> {
+    Client::new(trust(node)?.client()?, servers(node)?, timing)
 }
 
 /// The same, which says who it is to servers that ask: PEM of certificates and a private key.
@@ -23,15 +28,12 @@ pub(super) fn client_as(node: &Node, identity: &str) -> Result<Client, Fault> {
 }
 
 fn trust(node: &Node) -> Result<Trust, Fault> {
-    let path = node.run("/proc/cmdline");
-    let line = fs::read_to_string(&path)
-        .map_err(|error| Fault::caused(Code::Sys, format!("read {}", path.display()), error))?;
     let pem = match fs::read(node.run(run::CA)) {
         Ok(pem) => Some(pem),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(Fault::caused(Code::NodeState, format!("read {}", run::CA), error)),
     };
-    Trust::new(cmdline::parse(&line)?.ca_pins, pem.as_deref())
+    Trust::new(node.command_line()?.ca_pins, pem.as_deref())
 }
 
 /// A client that trusts whom `tls` trusts.

@@ -68,7 +68,7 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Install {
-    /// Raise it to have the node reinstalled at its next boot from network or USB.
+    /// Raise it to have the node reinstalled at its next boot.
     #[serde(default = "one")]
     pub generation: u64,
     /// The release to run.

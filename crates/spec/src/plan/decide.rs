@@ -45,7 +45,7 @@ pub fn plan(desired: Option<Desired<'_>>, disks: &[Disk], request: &Request) -> 
 }
 
 /// Why config and release must be fetched before [`plan`] can say the last word; `None` when a disk boot can go on without
-/// the network. `config` is the newest one on the disk: a staged one, else the accepted one.
+/// the network. `config` is the accepted one; what a staged one asks for, [`super::staged`] says.
 #[must_use]
 pub fn needs_network(config: Option<&NodeConfig>, disks: &[Disk], request: &Request) -> Option<String> {
     if request.origin != Origin::Disk {

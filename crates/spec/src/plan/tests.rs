@@ -1,4 +1,5 @@
 mod situations;
+mod staged;
 
 use super::{
     Content, Desired, Disk, Installed, Origin, Plan, Request, matching, needs_network, plan, wipe_plan,

@@ -13,14 +13,25 @@ use tatara_spec::layout::state;
 use tatara_spec::{Code, Fault};
 
 pub(super) fn secrets(node: &Node, join: &Join) -> Result<(), Fault> {
-    let mut secrets: Vec<String> = join.token.iter().map(|token| token.reveal().to_owned()).collect();
-    secrets.extend(join.discovery_file.iter().flat_map(|file| cluster::secrets(file.reveal())));
-    secrets.extend(join.identity.iter().flat_map(|pem| key_lines(pem.reveal())));
-    secrets.retain(|secret| *secret != erased(secret));
+    let secrets = secrets_of(join);
     if secrets.is_empty() {
         return Ok(());
     }
     in_file(&node.state(state::CONFIG), &secrets)
+}
+
+/// What a config is when the secrets of its join are erased; `None` when that could not be.
+pub(in crate::node) fn without_secrets(bytes: &[u8], join: &Join) -> Option<Vec<u8>> {
+    overwritten(bytes, &secrets_of(join))
+}
+
+/// The secrets that are still there.
+fn secrets_of(join: &Join) -> Vec<String> {
+    let mut secrets: Vec<String> = join.token.iter().map(|token| token.reveal().to_owned()).collect();
+    secrets.extend(join.discovery_file.iter().flat_map(|file| cluster::secrets(file.reveal())));
+    secrets.extend(join.identity.iter().flat_map(|pem| key_lines(pem.reveal())));
+    secrets.retain(|secret| *secret != erased(secret));
+    secrets
 }
 
 /// The lines of a private key in PEM (RFC 7468). A short one, at its end, could be found elsewhere by chance, and tells nothing.

@@ -15,6 +15,7 @@ use super::tuning::accept;
 use super::{Node, read_json, write_atomically};
 use cluster::Cluster;
 use credential::Credential;
+pub(super) use erase::without_secrets;
 pub(super) use progress::Progress;
 use progress::Rest;
 use std::fs;

@@ -13,7 +13,7 @@ pub enum Signed {
 }
 
 impl Signed {
-    fn code(self) -> Code {
+    pub(crate) fn code(self) -> Code {
         match self {
             Signed::Config => Code::ConfigSignature,
             Signed::Release => Code::ReleaseSignature,

@@ -1,0 +1,156 @@
+//! The config that the node fetched while it ran, where it has one: `tatara-node stage`.
+
+use crate::enter;
+use crate::machine::Machine;
+use crate::wanted::{self, Source, Wanted};
+use tatara_http::signature::{self, Signed};
+use tatara_installer::StateMount;
+use tatara_spec::layout::state;
+use tatara_spec::plan::{self, Desired, Disk, Staged};
+use tatara_spec::record::{STAGED_MAX_BYTES, StagedConfig};
+use tatara_spec::{Code, Fault};
+
+/// A newer config than the accepted one.
+pub(crate) enum Newer {
+    /// The node boots with it.
+    Boots(Box<Wanted>),
+    /// It asks for more than a boot, in words.
+    Asks(String),
+}
+
+/// What is staged on this node's disk, when something of it is to be done at this boot. What cannot be used is said, and left to the
+/// node: it keeps nobody from booting.
+pub(crate) fn look(m: &mut Machine, disks: &[Disk]) -> Option<Newer> {
+    // The kernel before has looked already; what it left, it left for the next power-on.
+    let disk = wanted::newest_install(disks).filter(|_| !m.line.kexeced)?;
+    let (wanted, release) = match read(m, disk) {
+        Ok(staged) => staged?,
+        Err(fault) => {
+            not_used(m, &fault);
+            return None;
+        }
+    };
+    let desired = Desired { config: &wanted.config, release: Some(&release) };
+    match plan::staged(desired, disks, &m.line.request) {
+        Staged::Use => match enter::rehearse(m, &wanted) {
+            Ok(()) => Some(Newer::Boots(Box::new(wanted))),
+            Err(fault) => {
+                not_used(m, &fault);
+                None
+            }
+        },
+        Staged::Fetch(why) => Some(Newer::Asks(why)),
+        Staged::Wait(why) => {
+            m.reporter.info(&format!("the staged config waits: {why}"));
+            None
+        }
+        Staged::Refuse(fault) => {
+            not_used(m, &fault);
+            None
+        }
+    }
+}
+
+/// Says why; also on the node, as degraded.
+pub(crate) fn not_used(m: &mut Machine, fault: &Fault) {
+    let why = format!("the staged config is not used: {}: {}", fault.code, fault.chain());
+    m.reporter.info(&why);
+    m.reporter.info(&format!("  hint: {}", fault.code.hint()));
+    m.degraded.push(why);
+}
+
+/// Removes it: it is accepted, or another one is.
+pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
+    StateMount::mount(&disk.path)?.erase(state::STAGED)
+}
+
+/// With the release that it named then.
+fn read(m: &Machine, disk: &Disk) -> Result<Option<(Wanted, String)>, Fault> {
+    let json = StateMount::mount(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
+    json.map(|json| unpack(&json, &m.keys)).transpose()
+}
+
+/// The disk may have been in other hands since it was written: with keys one of them must have signed it.
+fn unpack(json: &[u8], signers: &[String]) -> Result<(Wanted, String), Fault> {
+    // Where, and not what is there: it may be part of a secret.
+    let damaged = |e: serde_json::Error| {
+        let message = format!("{} is damaged at line {}, column {}", state::STAGED, e.line(), e.column());
+        Fault::new(Code::Staged, message)
+    };
+    let StagedConfig { config: text, signature, url, keys, release } =
+        serde_json::from_slice(json).map_err(damaged)?;
+    if !signers.is_empty() {
+        let missing = || Fault::new(Code::ConfigSignature, "the staged config has no signature");
+        signature::verify(Signed::Config, text.as_bytes(), &signature.ok_or_else(missing)?, signers)?;
+    }
+    let config = wanted::parse("staged config", text.as_bytes())?;
+    let from = Some(wanted::parse_url(&url)?);
+    let bytes = text.into_bytes();
+    Ok((Wanted { source: Source::Staged, config, bytes, from, keys, release: None }, release))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unpack;
+    use crate::wanted::Source;
+    use minisign::KeyPair;
+    use tatara_spec::Code;
+    use tatara_spec::record::StagedConfig;
+
+    const CONFIG: &str = "apiVersion: tatara.dev/v1alpha1\nkind: NodeConfig\nmetadata: {name: n, serial: 3}\n\
+         install: {release: {url: r.json}}\nfiles: [{path: /etc/s, content: S3CRET}]\n";
+
+    fn staged(config: &str, signature: Option<String>) -> Vec<u8> {
+        let (url, release) = ("https://h/n.yaml".to_owned(), "r1".to_owned());
+        let keys = [("https://h/k".to_owned(), vec!["ssh-ed25519 A".to_owned()])].into();
+        serde_json::to_vec(&StagedConfig { config: config.to_owned(), signature, url, keys, release })
+            .unwrap()
+    }
+
+    fn code(json: &[u8], signers: &[String]) -> Code {
+        match unpack(json, signers) {
+            Ok(_) => panic!("it is taken"),
+            Err(fault) => {
+                assert!(!fault.chain().contains("S3CRET"), "{}", fault.chain());
+                fault.code
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_it_comes_back() {
+        let (wanted, release) = unpack(&staged(CONFIG, None), &[]).unwrap();
+        assert_eq!(
+            (wanted.source, wanted.config.metadata.serial, release.as_str()),
+            (Source::Staged, 3, "r1")
+        );
+        assert_eq!((wanted.bytes.as_slice(), wanted.keys.len()), (CONFIG.as_bytes(), 1));
+        assert!(wanted.release.is_none() && wanted.from.is_some());
+    }
+
+    /// What a power cut, a worn disk or a stranger's hand can leave.
+    #[test]
+    fn damage_is_told_without_what_is_there() {
+        let good = staged(CONFIG, None);
+        let cuts = [0, 1, good.len() / 2, good.len() - 1];
+        for json in cuts.map(|length| &good[..length]) {
+            assert_eq!(code(json, &[]), Code::Staged, "{} bytes", json.len());
+        }
+        assert_eq!(code(&vec![0; good.len()], &[]), Code::Staged, "while it was erased");
+        assert_eq!(code(&staged("kind: S3CRET", None), &[]), Code::ConfigVersion);
+        assert_eq!(code(&staged(&CONFIG.replace("files", "flies"), None), &[]), Code::ConfigInvalid);
+    }
+
+    #[test]
+    fn with_a_key_only_what_it_signed_is_taken() {
+        let pair = KeyPair::generate_unencrypted_keypair().unwrap();
+        let signers = [pair.pk.to_base64()];
+        let signature = minisign::sign(Some(&pair.pk), &pair.sk, CONFIG.as_bytes(), None, None).unwrap();
+        let signature = || Some(signature.to_string());
+        assert!(unpack(&staged(CONFIG, signature()), &signers).is_ok());
+        assert_eq!(code(&staged(CONFIG, None), &signers), Code::ConfigSignature);
+        let changed = CONFIG.replace("serial: 3", "serial: 4");
+        assert_eq!(code(&staged(&changed, signature()), &signers), Code::ConfigSignature);
+        assert_eq!(code(&staged(CONFIG, Some("<html>".to_owned())), &signers), Code::ConfigSignature);
+    }
+}
