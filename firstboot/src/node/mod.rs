@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use tatara_spec::config::{self, NodeConfig};
 use tatara_spec::layout::{run, state};
 use tatara_spec::record::BootRecord;
-use tatara_spec::release::Versions;
+use tatara_spec::release::{Runtime, Versions};
 use tatara_spec::{Code, Fault, layout};
 
 /// How an answer is printed.
@@ -95,6 +95,12 @@ impl Node {
     /// What the root has for Kubernetes.
     fn versions(&self) -> Result<Versions, Fault> {
         Ok(read_json(&self.run(layout::VERSIONS))?.unwrap_or_default())
+    }
+
+    /// The container runtime of the root.
+    fn runtime(&self) -> Result<Runtime, Fault> {
+        let none = || Fault::new(Code::KubernetesPayload, "the release has no container runtime");
+        self.versions()?.runtime()?.map(|(runtime, _)| runtime).ok_or_else(none)
     }
 
     /// The kernel that runs it.
