@@ -32,8 +32,8 @@ pub fn docker(json: &[u8]) -> Result<Vec<Image>, Fault> {
     }
     let entries: Vec<Entry> = parse("manifest.json", json)?;
     let tags = entries.into_iter().filter_map(|entry| entry.tags).flatten();
-    let images: BTreeSet<Image> =
-        tags.map(|tag| Image { name: whole_name(&tag), selector: format!(":{tag}") }).collect();
+    let images = tags.map(|tag| Ok(Image { name: whole_name(&tag)?, selector: format!(":{tag}") }));
+    let images: BTreeSet<Image> = images.collect::<Result<_, Fault>>()?;
     Ok(images.into_iter().collect())
 }
 
@@ -69,7 +69,7 @@ pub fn oci(json: &[u8]) -> Result<Vec<Image>, Fault> {
         if !selectors.insert(selector.clone()) {
             return Err(bad(format!("two images have the `{REF_NAME}` `{}`", shown(&selector[1..]))));
         }
-        images.push(Image { name: whole_name(name), selector });
+        images.push(Image { name: whole_name(name)?, selector });
     }
     Ok(images)
 }
@@ -79,13 +79,20 @@ fn parse<T: for<'de> Deserialize<'de>>(file: &str, json: &[u8]) -> Result<T, Fau
         .map_err(|error| Fault::caused(Code::ImageImport, format!("the archive's {file}"), error))
 }
 
+/// distribution/reference: 255 of a repository, 128 of a tag, the colon.
+const NAME_MAX_BYTES: usize = 384;
+
 /// Somebody else's text on our console.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(128).collect()
 }
 
 /// distribution/reference, `normalize.go`: what comes before the first slash is a registry when it looks like a host.
-fn whole_name(name: &str) -> String {
+fn whole_name(name: &str) -> Result<String, Fault> {
+    if name.is_empty() || name.len() > NAME_MAX_BYTES || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let why = format!("`{}` in the archive's list is no name of an image", shown(name));
+        return Err(Fault::new(Code::ImageImport, why));
+    }
     let host = |text: &str| text.contains(['.', ':']) || text == "localhost";
     let mut whole = match name.split_once('/') {
         Some((first, _)) if host(first) => name.to_owned(),
@@ -96,7 +103,7 @@ fn whole_name(name: &str) -> String {
     if !last.contains([':', '@']) {
         whole.push_str(":latest");
     }
-    whole
+    Ok(whole)
 }
 
 #[cfg(test)]
@@ -114,7 +121,10 @@ mod tests {
             ("reg.example:5000/a/b:3", "reg.example:5000/a/b:3"),
             ("reg.example/a@sha256:0", "reg.example/a@sha256:0"),
         ] {
-            assert_eq!(whole_name(short), whole);
+            assert_eq!(whole_name(short).unwrap(), whole);
+        }
+        for wrong in ["", "a b:1", "a\u{1b}[2J", "é:1"] {
+            assert_eq!(whole_name(wrong).unwrap_err().code, Code::ImageImport, "{wrong:?}");
         }
     }
 
