@@ -120,6 +120,7 @@ fn each_version_gets_its_formats_with_cri_o() {
             "/etc/tatara/kubelet.json",
             CRI_O_CONFIG,
             REGISTRIES,
+            "/etc/containers/registries.conf.d/shortnames.conf",
             "/etc/crictl.yaml",
             "/etc/systemd/system/multi-user.target.d/20-tatara.conf",
             "/etc/systemd/system/crio.service.d/20-tatara.conf",

@@ -113,7 +113,10 @@ pub(crate) fn image_index(input: &[u8]) {
             Ok(images) => {
                 let selectors: BTreeSet<&str> = images.iter().map(|image| image.selector.as_str()).collect();
                 assert_eq!(selectors.len(), images.len(), "{images:?}");
-                assert!(images.iter().all(|image| image.name.contains('/') && image.name.is_ascii()), "{images:?}");
+                assert!(
+                    images.iter().all(|image| image.name.contains('/') && image.name.is_ascii()),
+                    "{images:?}"
+                );
             }
             Err(fault) => check_refusal(&fault),
         }

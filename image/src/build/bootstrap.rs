@@ -226,6 +226,64 @@ mod tests {
         assert_eq!(std::fs::read(&expected).unwrap(), b"a root");
     }
 
+    /// A package `tatara-stub`, and the flat archive of it in `release`.
+    fn flat_archive(work: &Path) {
+        let package = work.join("package");
+        for (path, text) in [
+            (
+                "DEBIAN/control",
+                "Package: tatara-stub\nVersion: 1.2-3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: stub\n",
+            ),
+            ("usr/share/tatara-stub", "from the operator's source\n"),
+        ] {
+            let path = package.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let archive = work.join("release");
+        std::fs::create_dir(&archive).unwrap();
+        let deb = archive.join("tatara-stub.deb");
+        let arguments =
+            ["--root-owner-group".as_ref(), "--build".as_ref(), package.as_os_str(), deb.as_os_str()];
+        Tool { program: "dpkg-deb", package: "dpkg" }.run(arguments).unwrap();
+        let bytes = std::fs::read(&deb).unwrap();
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let control = std::fs::read_to_string(package.join("DEBIAN/control")).unwrap();
+        let about = format!("{control}Filename: tatara-stub.deb\nSize: {}\nSHA256: {digest}\n", bytes.len());
+        std::fs::write(archive.join("Packages"), about).unwrap();
+    }
+
+    /// With Debian's own mirror, as this machine has it; as root. About 50 seconds.
+    #[test]
+    fn a_source_of_the_operators_reaches_the_root_and_does_not_stay_there() {
+        let work = tempfile::tempdir().unwrap();
+        flat_archive(work.path());
+        let list = work.path().join("stub.list");
+        let site = super::super::kubernetes::tests::site(work.path());
+        std::fs::write(&list, format!("deb [trusted=yes] {site}/ ./\n")).unwrap();
+        let given = super::super::apt::given(std::slice::from_ref(&list)).unwrap();
+        let mirrors = super::super::apt::mirrors(Path::new("/")).unwrap();
+        let inputs = Inputs { mirrors, packages: vec!["tatara-stub".into()], ..inputs() };
+        let archive = raw_root(&inputs, &given, work.path(), Cache::Use).unwrap();
+
+        let root = work.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        unpack(&archive, &root).unwrap();
+        let stub = std::fs::read_to_string(root.join("usr/share/tatara-stub")).unwrap();
+        assert_eq!(stub, "from the operator's source\n");
+        let apt = || {
+            Tool { program: "grep", package: "grep" }.run([
+                "-rl".as_ref(),
+                site.as_ref(),
+                root.join("etc").as_os_str(),
+            ])
+        };
+        assert!(apt().is_ok(), "mmdebstrap takes the source over");
+        super::super::rootfs::shape(&root, &list).unwrap();
+        assert!(apt().is_err(), "the node has the source");
+        assert_eq!(super::super::rootfs::packages(&root).unwrap()["tatara-stub"], "1.2-3");
+    }
+
     #[test]
     fn directory_and_archive_unpack_alike() {
         let work = tempfile::tempdir().unwrap();

@@ -192,4 +192,4 @@ pub(crate) fn install(programs: &Programs, root: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,7 +12,11 @@ use tatara_spec::{Code, Fault, layout};
 /// After `10-crio.conf` of upstream's package, which says where its own programs are.
 const CONFIG: &str = "/etc/crio/crio.conf.d/20-tatara.conf";
 
-/// The last one by name: what is not in it, such as short names, is as packages have it.
+/// Debian's list of other registries for images that are named without one: `hello-world` would not be the one of an archive or of Docker
+/// Hub, as it is with containerd.
+const ALIASES: &str = "/etc/containers/registries.conf.d/shortnames.conf";
+
+/// The last one by name: its fields count.
 const REGISTRIES: &str = "/etc/containers/registries.conf.d/tatara.conf";
 
 /// The first one that takes `pinned_images` while it runs (cri-o/cri-o#7976); without, images of the config would not be safe from the kubelet.
@@ -33,6 +37,7 @@ pub(super) fn render(
     Ok(vec![
         Rendered::public(CONFIG, header("kubernetes") + &config(pause, cpu)),
         registries(&kubernetes.registry_mirrors)?,
+        Rendered::public(ALIASES, header("kubernetes") + "# Images without a registry are Docker Hub's.\n"),
     ])
 }
 

@@ -88,8 +88,8 @@ fn programs_of_two_versions_and_missing_ones_are_refused() {
     assert!(error.ends_with("has no kubelet"), "{error}");
 }
 
-/// A server of upstream's files on loopback; gives its URL.
-fn site(served: &Path) -> String {
+/// A server of a directory on loopback; gives the URL of `release` in it.
+pub(in crate::build) fn site(served: &Path) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}/release", listener.local_addr().unwrap());
