@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod cluster;
+pub mod image_index;
 pub mod kernel;
 pub mod rehearsal;
 pub mod render;

@@ -56,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "kubeconfig", run: cluster::kubeconfig, input_bytes: 4096 },
     Target { name: "node-object", run: cluster::node_object, input_bytes: 2048 },
     Target { name: "join-token", run: cluster::join_token, input_bytes: 256 },
+    Target { name: "image-index", run: text::image_index, input_bytes: 4096 },
     Target { name: "kubelet-config", run: cluster::kubelet, input_bytes: 4096 },
 ];
 

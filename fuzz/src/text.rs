@@ -1,7 +1,9 @@
-//! Texts: the kernel command line, CPU lists, the release manifest, signatures, certificates.
+//! Texts: the kernel command line, CPU lists, the release manifest, signatures, certificates, lists of images.
 
 use crate::check_refusal;
 use rustls::pki_types::CertificateDer;
+use std::collections::BTreeSet;
+use tatara_firstboot::image_index;
 use tatara_http::signature::{Signed, verify};
 use tatara_http::tls;
 use tatara_spec::cmdline::{self, Placeholders};
@@ -101,5 +103,22 @@ pub(crate) fn certificate(input: &[u8]) {
     if let Ok(trust) = tls::Trust::new(Vec::new(), Some(input)) {
         assert!(!trust.roots.is_empty());
         let _ = trust.client().map_err(|fault| check_refusal(&fault));
+    }
+}
+
+/// The names become words of skopeo's arguments, each told from every other one.
+pub(crate) fn image_index(input: &[u8]) {
+    for parse in [image_index::docker, image_index::oci] {
+        match parse(input) {
+            Ok(images) => {
+                let selectors: BTreeSet<&str> = images.iter().map(|image| image.selector.as_str()).collect();
+                assert_eq!(selectors.len(), images.len(), "{images:?}");
+                assert!(
+                    images.iter().all(|image| image.name.contains('/') && image.name.is_ascii()),
+                    "{images:?}"
+                );
+            }
+            Err(fault) => check_refusal(&fault),
+        }
     }
 }

@@ -45,6 +45,7 @@ use tatara_spec::release::{Artifact, Release, Versions, artifact};
 /// The step that failed, with its cause; the output directory is then as it was.
 pub fn run(options: &Options) -> Result<Release> {
     // First of all: a mistyped version is not to cost a root.
+    let given = options.root.check()?;
     options.kubernetes.as_ref().map_or(Ok(()), kubernetes::check)?;
     let progress = Progress::new();
     let programs = find_programs(&options.programs)?;
@@ -59,7 +60,7 @@ pub fn run(options: &Options) -> Result<Release> {
         fs::create_dir(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
 
-    let raw = progress.step("root", |_| raw_root(&options.root))?;
+    let raw = progress.step("root", |_| raw_root(&options.root, &given))?;
     progress.step("unpack", |_| bootstrap::unpack(&raw, &root))?;
     let kernel = Kernel::find(&root, &options.kernel_files)?;
     let kernel_config = progress.step("kernel", |_| take_kernel(&kernel, &out))?;
@@ -70,7 +71,8 @@ pub fn run(options: &Options) -> Result<Release> {
     let kubernetes = progress.step("kubernetes", |_| kubernetes(options, &root, staging.scratch()))?;
     first_read::write_list(&root)?;
     let packages = rootfs::packages(&root)?;
-    let versions = versions::record(&root, kubernetes, &packages)?;
+    let runtime = options.root.runtime.map(packages::Runtime::in_release);
+    let versions = versions::record(&root, kubernetes, &packages, runtime)?;
     let images = disk_images(options, &root, staging.scratch(), &out, epoch, &progress)?;
     progress.step("boot-loader", |_| boot_loader(&out, &options.args))?;
     progress.step("usb", |_| usb::write(&out, &out.join(usb::FILE), &options.args))?;
@@ -123,7 +125,7 @@ fn find_programs(given: &Programs) -> Result<ProgramFiles> {
 }
 
 /// The root as a directory or archive: the given one, or the cached one, or a new one.
-fn raw_root(options: &RootOptions) -> Result<PathBuf> {
+fn raw_root(options: &RootOptions, given: &[apt::Given]) -> Result<PathBuf> {
     if let Some(path) = &options.rootfs {
         return Ok(path.clone());
     }
@@ -131,10 +133,15 @@ fn raw_root(options: &RootOptions) -> Result<PathBuf> {
         suite: options.suite.clone(),
         mirrors: mirrors(options)?,
         components: options.component.clone(),
-        packages: packages::list(options.profile, options.kernel, &options.package),
+        packages: packages::list(
+            options.profile,
+            options.runtime.unwrap_or_default(),
+            options.kernel,
+            &options.package,
+        ),
     };
     bootstrap::require_root("keeping the owners of a Debian root's files")?;
-    bootstrap::raw_root(&inputs, &bootstrap::cache_directory()?, cache(options))
+    bootstrap::raw_root(&inputs, given, &bootstrap::cache_directory()?, cache(options))
 }
 
 fn mirrors(options: &RootOptions) -> Result<apt::Mirrors> {

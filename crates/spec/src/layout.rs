@@ -120,6 +120,16 @@ pub const FIRST_READ: &str = "/usr/lib/tatara/first-read";
 /// Below /etc on the node: how quiet its isolated CPUs must be, [`crate::config::Accept`] as JSON; absent when anything is taken.
 pub const ACCEPT: &str = "/etc/tatara/accept.json";
 
+/// Where CRI-O keeps images and containers, and the tools that bring it images, too (containers-storage.conf(5)).
+pub mod containers {
+    /// What stays, on the state partition.
+    pub const ROOT: &str = "/var/lib/containers/storage";
+    /// What a boot ends.
+    pub const RUN: &str = "/run/containers/storage";
+    /// The storage driver.
+    pub const DRIVER: &str = "overlay";
+}
+
 /// Paths inside the state partition's file system (its root is /var on the node).
 pub mod state {
     /// Our own directory, mode 0700.
@@ -146,7 +156,7 @@ pub mod state {
     pub const JOINING: &str = "lib/tatara/kubernetes/joining";
     /// Digests of the image archives that were imported, one empty file each.
     pub const IMAGES_DIR: &str = "lib/tatara/kubernetes/images";
-    /// What containerd had before the import that runs; still there, the import was cut off. JSON.
+    /// What the container runtime had before the import that runs; still there, the import was cut off. JSON.
     pub const IMPORTING: &str = "lib/tatara/kubernetes/importing";
     /// The policies that the kubelet's state files were written under, JSON.
     pub const KUBELET_POLICIES: &str = "lib/tatara/kubernetes/kubelet-policies.json";

@@ -3,9 +3,11 @@
 mod archives;
 mod check;
 mod digest;
+mod runtime;
 
 pub use archives::{Archive, Archives, archive_file, is_archive_name};
 pub use digest::Digest;
+pub use runtime::Runtime;
 
 use crate::error::{Code, Fault};
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,9 @@ pub struct Versions {
     pub containerd: Option<String>,
     /// Of runc.
     pub runc: Option<String>,
+    /// Of CRI-O, which takes containerd's place. Releases from before there was a choice do not have the key.
+    #[serde(default)]
+    pub crio: Option<String>,
 }
 
 /// One file of a release.

@@ -1,18 +1,19 @@
 //! `tatara-node images`: container images of the config, imported before the node joins.
 //!
-//! An import can be cut off at any instruction. containerd's database then may know of unpacked files that never came to the disk, and would
+//! An import can be cut off at any instruction. The runtime's database then may know of unpacked files that never came to the disk, and would
 //! not unpack them again: what is new since the import began is removed first.
 
 mod archive;
 mod containerd;
+mod crio;
 mod room;
+mod store;
 
 use super::console::{Mark, announce, seconds_since_boot, step};
 use super::join::Progress;
 use super::system::System;
 use super::{Node, read_json, timeline, web, write_atomically};
 use archive::{Archive, Shelf};
-use containerd::{Containerd, Image, Kept};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +21,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use store::{Kept, Store};
 use tatara_firstboot::render::kubernetes::node_name;
 use tatara_http::fetch::{self, Authenticity};
 use tatara_spec::config::ImageArchive;
@@ -42,7 +44,7 @@ pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
     let system = System::default();
     let alone = first_pass(node)?;
     let shelf = Shelf { node, release_url: &config.install.release.url };
-    let importer = Importer { node, containerd: Containerd(&system), alone, shelf };
+    let importer = Importer { node, store: Store::of(node, &system)?, alone, shelf };
     let import = || {
         let imported = importer.all(&kubernetes.images)?;
         Ok(((), format!("images={} imported={imported}", kubernetes.images.len())))
@@ -87,8 +89,8 @@ fn once(node: &Node, import: impl FnOnce() -> Result<((), String), Fault>) -> Re
 
 struct Importer<'a> {
     node: &'a Node,
-    containerd: Containerd<'a>,
-    /// No kubelet has started yet, so that what is new in containerd is the import's. Later it may be a pod's.
+    store: Store<'a>,
+    /// No kubelet has started yet, so that what is new in the store is the import's. Later it may be a pod's.
     alone: bool,
     /// Where the archives are.
     shelf: Shelf<'a>,
@@ -98,42 +100,39 @@ impl Importer<'_> {
     /// How many had to be imported.
     fn all(&self, archives: &[ImageArchive]) -> Result<usize, Fault> {
         // Cut off before its archive was removed, an import leaves that, also when it is all there.
-        remove(&self.partial())?;
+        self.clean()?;
         if archives.is_empty() {
             return Ok(0);
         }
         self.undo_half()?;
-        let mut there: BTreeSet<String> = names(self.containerd.images()?);
-        let mut imported = 0;
+        let mut there = self.store.names()?;
+        let (mut imported, mut wanted) = (0, BTreeSet::new());
         let mut failure = None;
         for entry in archives {
             match self.unless_there(entry, &there) {
-                Ok(None) => {}
-                Ok(Some(names)) => {
-                    there.extend(names);
-                    imported += 1;
+                Ok(found) => {
+                    imported += usize::from(found.imported);
+                    there.extend(found.names.iter().cloned());
+                    wanted.extend(found.names);
                 }
                 // The others may be right all the same.
                 Err(fault) => drop(failure.get_or_insert(room::explained(self.node, fault))),
             }
         }
-        failure.map_or(Ok(imported), Err)
+        let pinned = self.store.pin(&wanted);
+        failure.map_or(pinned.map(|()| imported), Err)
     }
 
-    /// The names of the images that an archive has brought; `None` when they were there.
-    fn unless_there(
-        &self,
-        entry: &ImageArchive,
-        there: &BTreeSet<String>,
-    ) -> Result<Option<Vec<String>>, Fault> {
+    /// The images of an archive, which is imported unless they are there.
+    fn unless_there(&self, entry: &ImageArchive, there: &BTreeSet<String>) -> Result<Found, Fault> {
         let archive = self.shelf.find(entry)?;
         let marker = self.node.state(&format!("{}/{}", state::IMAGES_DIR, archive.sha256));
         // A marker that cannot be read is no marker.
         let names = read_json::<Vec<String>>(&marker).ok().flatten();
-        if names.is_some_and(|names| names.iter().all(|name| there.contains(name))) {
-            return Ok(None);
+        match names.filter(|names| names.iter().all(|name| there.contains(name))) {
+            Some(names) => Ok(Found { names, imported: false }),
+            None => Ok(Found { names: self.one(&archive, &marker)?, imported: true }),
         }
-        self.one(&archive, &marker).map(Some)
     }
 
     /// Removes what an import has left that did not come to its end. What was there before is kept. Beside a kubelet nothing is removed:
@@ -145,7 +144,7 @@ impl Importer<'_> {
         }
         // A list that cannot be read is of nothing: every image comes again by its archive, or from its registry.
         let before = read_json::<Kept>(&importing).ok().flatten().unwrap_or_default();
-        self.containerd.back_to(&before)?;
+        self.store.back_to(&before)?;
         self.end_import()
     }
 
@@ -157,6 +156,17 @@ impl Importer<'_> {
         self.node.state(&format!("{}/partial", state::IMAGES_DIR))
     }
 
+    /// Removes what is needed only while an archive is imported.
+    fn clean(&self) -> Result<(), Fault> {
+        let unpacked = unpacked(self.node);
+        match fs::remove_dir_all(&unpacked) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Fault::caused(Code::NodeState, format!("remove {}", unpacked.display()), error))
+            }
+            _ => remove(&self.partial()),
+        }
+    }
+
     fn end_import(&self) -> Result<(), Fault> {
         remove(&self.importing())
     }
@@ -166,7 +176,7 @@ impl Importer<'_> {
         let path = self.partial();
         let result = self.fetch(archive, &path).and_then(|()| self.import(archive, &path, marker));
         // Also what is half there: it would take the room that the next attempt needs.
-        let removed = remove(&path);
+        let removed = self.clean();
         if result.is_err() {
             // Tried again before the next attempt, which says why it cannot be.
             let _ = self.undo_half();
@@ -218,10 +228,10 @@ impl Importer<'_> {
         if self.importing().exists() {
             return self.hand_over(archive, path, marker);
         }
-        write_json(&self.importing(), &self.containerd.kept()?)?;
+        write_json(&self.importing(), &self.store.kept()?)?;
         let imported = self.hand_over(archive, path, marker);
         if imported.is_err() && !self.alone {
-            // Nothing was cut off, so containerd knows of no file that is not there: it needs no undoing at the next boot either, which
+            // Nothing was cut off, so the store knows of no file that is not there: it needs no undoing at the next boot either, which
             // would take along what pods have pulled since.
             self.node.sync_state()?;
         }
@@ -234,17 +244,25 @@ impl Importer<'_> {
     fn hand_over(&self, archive: &Archive, path: &Path, marker: &Path) -> Result<Vec<String>, Fault> {
         let shown = &archive.shown;
         announce(self.node, &format!("tatara: images: {shown} is verified; importing it"));
-        let names = self.containerd.import(&format!("import the image archive {shown}"), path)?;
+        let names = self.store.import(&format!("import the image archive {shown}"), path)?;
         announce(self.node, &format!("tatara: images: {shown} is imported: {}", names.join(", ")));
-        // containerd does not sync what it unpacks: the marker must not say that it is there before it is.
+        // Neither runtime syncs what is unpacked: the marker must not say that it is there before it is.
         self.node.sync_state()?;
         write_json(marker, &names)?;
         Ok(names)
     }
 }
 
-fn names(images: BTreeSet<Image>) -> BTreeSet<String> {
-    images.into_iter().map(|image| image.name).collect()
+/// The images of an archive.
+struct Found {
+    names: Vec<String>,
+    /// They were not there before.
+    imported: bool,
+}
+
+/// Where skopeo may unpack an archive that it cannot read as it is.
+fn unpacked(node: &Node) -> PathBuf {
+    node.state(&format!("{}/unpacked", state::IMAGES_DIR))
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Fault> {

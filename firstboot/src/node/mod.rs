@@ -30,7 +30,7 @@ use tatara_spec::cmdline::{self, CommandLine};
 use tatara_spec::config::{self, NodeConfig};
 use tatara_spec::layout::{run, state};
 use tatara_spec::record::BootRecord;
-use tatara_spec::release::Versions;
+use tatara_spec::release::{Runtime, Versions};
 use tatara_spec::{Code, Fault, layout};
 
 /// How an answer is printed.
@@ -111,6 +111,12 @@ impl Node {
     /// What the root has for Kubernetes.
     fn versions(&self) -> Result<Versions, Fault> {
         Ok(read_json(&self.run(layout::VERSIONS))?.unwrap_or_default())
+    }
+
+    /// The container runtime of the root.
+    fn runtime(&self) -> Result<Runtime, Fault> {
+        let none = || Fault::new(Code::KubernetesPayload, "the release has no container runtime");
+        self.versions()?.runtime()?.map(|(runtime, _)| runtime).ok_or_else(none)
     }
 
     /// The kernel that runs it.

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use tatara_spec::layout;
 
 /// Lines of a program's end that messages show.
 const LAST_LINES: usize = 8;
@@ -12,6 +13,12 @@ const LAST_LINES: usize = 8;
 pub(super) struct System {
     pub(super) kubeadm: PathBuf,
     pub(super) ctr: PathBuf,
+    pub(super) skopeo: PathBuf,
+    pub(super) containers_storage: PathBuf,
+    /// Of CRI-O's storage.
+    pub(super) storage_driver: &'static str,
+    pub(super) systemctl: PathBuf,
+    pub(super) tar: PathBuf,
     pub(super) journalctl: PathBuf,
     /// The kubelet's own health check, `host:port`.
     pub(super) kubelet_health: String,
@@ -22,6 +29,11 @@ impl Default for System {
         Self {
             kubeadm: "kubeadm".into(),
             ctr: "ctr".into(),
+            skopeo: "skopeo".into(),
+            containers_storage: "containers-storage".into(),
+            storage_driver: layout::containers::DRIVER,
+            systemctl: "systemctl".into(),
+            tar: "tar".into(),
             journalctl: "journalctl".into(),
             // Kubernetes, KubeletConfiguration: healthzBindAddress and healthzPort.
             kubelet_health: "127.0.0.1:10248".to_owned(),
@@ -61,6 +73,12 @@ pub(super) fn run(command: &mut Command, mut heard: impl FnMut(&str)) -> std::io
         line.clear();
     }
     Ok(Finished { status: child.wait()?, said })
+}
+
+/// Runs a program without input whose standard output is its answer; the other one is what it has said.
+pub(super) fn answer(command: &mut Command) -> std::io::Result<(Finished, Vec<u8>)> {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output()?;
+    Ok((Finished { status, said: String::from_utf8_lossy(&stderr).into_owned() }, stdout))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Where this machine gets its Debian packages from: apt's own configuration, so that a build uses the same mirror.
+//! Where packages come from: Debian's from where this machine gets them, by apt's own configuration, and others from sources that the
+//! operator gives.
 //!
 //! Sources: sources.list(5), both the one-line style (`*.list`) and the deb822 style (`*.sources`).
 
@@ -10,6 +11,19 @@ use std::path::{Path, PathBuf};
 struct Source {
     uri: String,
     components: Vec<String>,
+    /// What packages are verified with (`Signed-By`): paths, fingerprints or a key itself.
+    keys: Vec<String>,
+    /// Nothing is verified (`Trusted: yes`).
+    trusted: bool,
+}
+
+/// A package source beside Debian's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// The operator's file.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
 }
 
 /// The mirrors that a bootstrap uses.
@@ -30,10 +44,47 @@ pub(crate) fn mirrors(root: &Path) -> Result<Mirrors> {
     for path in files(&root.join("etc/apt"))? {
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let deb822 = path.extension().is_some_and(|extension| extension == "sources");
-        sources.extend(if deb822 { parse_deb822(&text) } else { parse_list(&text) });
+        sources.extend(parse(&path, &text));
     }
     select(&sources)
+}
+
+/// Reads the operator's sources, and refuses those that a bootstrap would fail with, minutes later.
+///
+/// # Errors
+/// A file is missing, is not named as apt's are, has no source of packages, or a source without a key or whose key is missing.
+pub(crate) fn given(paths: &[PathBuf]) -> Result<Vec<Given>> {
+    let read = |path: &PathBuf| {
+        let text = check(path).with_context(|| format!("--apt-source {}", path.display()))?;
+        Ok(Given { path: path.clone(), text })
+    };
+    paths.iter().map(read).collect()
+}
+
+fn check(path: &Path) -> Result<String> {
+    let style = path.extension().and_then(|extension| extension.to_str());
+    if !matches!(style, Some("list" | "sources")) {
+        bail!("apt reads NAME.list and NAME.sources: name it so (sources.list(5))");
+    }
+    let text = std::fs::read_to_string(path).context("cannot read it")?;
+    let sources = parse(path, &text);
+    if sources.is_empty() {
+        bail!("it has no source of packages: a line `deb …`, or a stanza with `Types: deb` and `URIs`");
+    }
+    for Source { uri, keys, trusted, .. } in sources {
+        if keys.is_empty() && !trusted {
+            bail!("{uri} has no key: add `[signed-by=FILE]` after `deb`, or `Signed-By: FILE` to the stanza");
+        }
+        if let Some(missing) = keys.iter().find(|key| key.starts_with('/') && !Path::new(key).is_file()) {
+            bail!("the key {missing} of {uri} is missing");
+        }
+    }
+    Ok(text)
+}
+
+fn parse(path: &Path, text: &str) -> Vec<Source> {
+    let deb822 = path.extension().is_some_and(|extension| extension == "sources");
+    if deb822 { parse_deb822(text) } else { parse_list(text) }
 }
 
 /// `sources.list` first, then `sources.list.d/*` in order of name, as apt reads them.
@@ -84,14 +135,24 @@ fn parse_list(text: &str) -> Vec<Source> {
         .filter_map(|line| {
             let rest = line.split('#').next()?.trim().strip_prefix("deb")?;
             let rest = rest.strip_prefix(char::is_whitespace)?.trim_start();
-            let rest = match rest.strip_prefix('[') {
-                Some(options) => options.split_once(']')?.1,
-                None => rest,
+            let (options, rest) = match rest.strip_prefix('[') {
+                Some(rest) => rest.split_once(']')?,
+                None => ("", rest),
+            };
+            let option = |name: &str| {
+                options.split_whitespace().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
             };
             let mut parts = words(rest).into_iter();
             let uri = parts.next()?;
             parts.next()?; // the suite, which is ours to choose
-            Some(Source { uri, components: parts.collect() })
+            Some(Source {
+                uri,
+                components: parts.collect(),
+                keys: option("signed-by")
+                    .map(|keys| keys.split(',').map(str::to_owned).collect())
+                    .unwrap_or_default(),
+                trusted: option("trusted") == Some("yes"),
+            })
         })
         .collect()
 }
@@ -108,8 +169,12 @@ fn parse_deb822(text: &str) -> Vec<Source> {
         if !enabled || !values("Types").iter().any(|kind| kind == "deb") {
             continue;
         }
-        sources
-            .extend(values("URIs").into_iter().map(|uri| Source { uri, components: values("Components") }));
+        sources.extend(values("URIs").into_iter().map(|uri| Source {
+            uri,
+            components: values("Components"),
+            keys: values("Signed-By"),
+            trusted: values("Trusted").iter().any(|value| value.eq_ignore_ascii_case("yes")),
+        }));
     }
     sources
 }
@@ -171,6 +236,42 @@ mod tests {
         ]);
         let found = mirrors(root.path()).unwrap();
         assert_eq!(found, Mirrors { archive: "http://mirror.test/debian".into(), security: None });
+    }
+
+    #[test]
+    fn a_source_of_the_operator_needs_a_key_that_is_there() {
+        let work = tempfile::tempdir().unwrap();
+        let key = work.path().join("key.asc");
+        std::fs::write(&key, "a key").unwrap();
+        let key = key.display();
+        let check = |name: &str, text: &str| {
+            let path = work.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            given(std::slice::from_ref(&path)).map_err(|error| format!("{error:#}"))
+        };
+        for (name, text) in [
+            ("a.list", format!("deb [arch=amd64 signed-by={key}] https://k.test/deb/ /\n")),
+            ("a.sources", format!("Types: deb\nURIs: https://k.test/deb/\nSuites: /\nSigned-By: {key}\n")),
+            ("b.sources", "Types: deb\nURIs: https://k.test/\nSuites: /\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n x\n".to_owned()),
+            ("c.list", "deb [trusted=yes] copy:/srv/debs ./\n".to_owned()),
+        ] {
+            assert_eq!(check(name, &text).unwrap()[0].text, text, "{name}");
+        }
+        for (name, text, why) in [
+            ("a.txt", "", "name it so"),
+            ("a.list", "# deb https://k.test/ /\ndeb-src https://k.test/ /\n", "no source of packages"),
+            ("a.list", "deb https://k.test/deb/ /\n", "https://k.test/deb/ has no key"),
+            ("a.sources", "Types: deb\nURIs: https://k.test/\nSuites: /\n", "https://k.test/ has no key"),
+            (
+                "a.list",
+                "deb [signed-by=/nowhere/k.gpg] https://k.test/ /\n",
+                "the key /nowhere/k.gpg of https://k.test/ is missing",
+            ),
+        ] {
+            let error = check(name, text).unwrap_err();
+            assert!(error.contains(why) && error.contains(name), "{error}");
+        }
+        assert!(format!("{:#}", given(&["/nowhere/x.list".into()]).unwrap_err()).contains("No such file"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const HEADER_BYTES: u64 = 512;
 /// Where it has the field `magic`: in the form that every tool writes which makes images. A compressed archive has none.
 const MAGIC: (usize, &[u8]) = (257, b"ustar");
 
-/// The file by which containerd knows what is in an archive: Docker's, or that of an OCI image layout.
+/// The file by which containerd and skopeo know what is in an archive: Docker's, or that of an OCI image layout.
 const INDEXES: [&str; 2] = ["manifest.json", "index.json"];
 
 /// The given archives by their names in the release.
@@ -44,7 +44,7 @@ fn name(path: &Path) -> Result<String> {
     }
 }
 
-/// Whether containerd will find images in a file.
+/// Whether a container runtime will find images in a file.
 fn check(path: &Path) -> Result<()> {
     if !fs::metadata(path)?.is_file() {
         bail!("it is no file");

@@ -1,6 +1,6 @@
 //! The raw root: Debian by mmdebstrap, kept in a cache under a name that is the hash of everything it was made from.
 
-use super::apt::Mirrors;
+use super::apt::{Given, Mirrors};
 use super::command::Tool;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
@@ -52,9 +52,13 @@ pub(crate) enum Cache {
 }
 
 impl Inputs {
-    /// 16 hex digits over everything that goes into the root.
-    fn key(&self) -> String {
-        let text = format!("{RECIPE}\n{self:?}\n{DPKG_OPTIONS:?}");
+    /// 16 hex digits over everything that goes into the root. Without sources of the operator it is what it was before there were any.
+    fn key(&self, given: &[Given]) -> String {
+        let mut text = format!("{RECIPE}\n{self:?}\n{DPKG_OPTIONS:?}");
+        for source in given {
+            // Where the file lies says nothing about what comes from it.
+            text.push_str(&format!("\n{:?} {:?}", source.path.extension(), source.text));
+        }
         let digest = Sha256::digest(text.as_bytes());
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -93,8 +97,8 @@ pub(crate) fn cache_directory() -> Result<PathBuf> {
 ///
 /// # Errors
 /// Not root, keyring or tool missing, or the bootstrap failed.
-pub(crate) fn raw_root(inputs: &Inputs, directory: &Path, cache: Cache) -> Result<PathBuf> {
-    let key = inputs.key();
+pub(crate) fn raw_root(inputs: &Inputs, given: &[Given], directory: &Path, cache: Cache) -> Result<PathBuf> {
+    let key = inputs.key(given);
     let archive = directory.join(format!("root-{key}.tar.zst"));
     let lock_path = directory.join(format!("root-{key}.lock"));
     let lock =
@@ -102,7 +106,7 @@ pub(crate) fn raw_root(inputs: &Inputs, directory: &Path, cache: Cache) -> Resul
     lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
     if cache == Cache::Refresh || !archive.is_file() {
         let partial = directory.join(format!(".root-{key}.partial.tar.zst"));
-        let made = bootstrap(inputs, &partial);
+        let made = bootstrap(inputs, given, &partial);
         if made.is_err() {
             // What is left of a failed bootstrap has no use, and the next one writes the same name.
             std::fs::remove_file(&partial).ok();
@@ -114,7 +118,7 @@ pub(crate) fn raw_root(inputs: &Inputs, directory: &Path, cache: Cache) -> Resul
     Ok(archive)
 }
 
-fn bootstrap(inputs: &Inputs, archive: &Path) -> Result<()> {
+fn bootstrap(inputs: &Inputs, given: &[Given], archive: &Path) -> Result<()> {
     require_root("making a Debian root")?;
     if !Path::new(KEYRING).is_file() {
         bail!("Debian's keys are not installed; run `apt-get install debian-archive-keyring` as root");
@@ -128,7 +132,12 @@ fn bootstrap(inputs: &Inputs, archive: &Path) -> Result<()> {
     for option in DPKG_OPTIONS {
         command.arg(format!("--dpkgopt={option}"));
     }
-    command.arg(&inputs.suite).arg(archive).args(inputs.sources());
+    // mmdebstrap(1): a file is taken over into the root's apt configuration, which a node's root does not keep.
+    command
+        .arg(&inputs.suite)
+        .arg(archive)
+        .args(inputs.sources())
+        .args(given.iter().map(|source| &source.path));
     MMDEBSTRAP.output(&mut command)?;
     Ok(())
 }
@@ -192,17 +201,87 @@ mod tests {
         others[1].mirrors.security = Some("http://mirror.test/debian-security".into());
         others[2].components.push("non-free-firmware".into());
         others[3].packages.push("b".into());
-        assert_eq!(base.key(), inputs().key());
-        assert!(others.iter().all(|other| other.key() != base.key()));
+        assert_eq!(base.key(&[]), inputs().key(&[]));
+        assert!(others.iter().all(|other| other.key(&[]) != base.key(&[])));
+
+        let source = |path: &str, text: &str| Given { path: path.into(), text: text.to_owned() };
+        let (one, other) = (source("/a/x.list", "deb a /"), source("/a/x.list", "deb b /"));
+        let keys = [
+            base.key(&[]),
+            base.key(std::slice::from_ref(&one)),
+            base.key(std::slice::from_ref(&other)),
+            base.key(&[one.clone(), other.clone()]),
+            base.key(&[source("/a/x.sources", "deb a /")]),
+        ];
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len(), "{keys:?}");
+        assert_eq!(base.key(&[source("/b/y.list", "deb a /")]), keys[1], "the same source");
     }
 
     #[test]
     fn a_cached_root_is_taken_without_a_bootstrap() {
         let cache = tempfile::tempdir().unwrap();
-        let expected = cache.path().join(format!("root-{}.tar.zst", inputs().key()));
+        let expected = cache.path().join(format!("root-{}.tar.zst", inputs().key(&[])));
         std::fs::write(&expected, b"a root").unwrap();
-        assert_eq!(raw_root(&inputs(), cache.path(), Cache::Use).unwrap(), expected);
+        assert_eq!(raw_root(&inputs(), &[], cache.path(), Cache::Use).unwrap(), expected);
         assert_eq!(std::fs::read(&expected).unwrap(), b"a root");
+    }
+
+    /// A package `tatara-stub`, and the flat archive of it in `release`.
+    fn flat_archive(work: &Path) {
+        let package = work.join("package");
+        for (path, text) in [
+            (
+                "DEBIAN/control",
+                "Package: tatara-stub\nVersion: 1.2-3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: stub\n",
+            ),
+            ("usr/share/tatara-stub", "from the operator's source\n"),
+        ] {
+            let path = package.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let archive = work.join("release");
+        std::fs::create_dir(&archive).unwrap();
+        let deb = archive.join("tatara-stub.deb");
+        let arguments =
+            ["--root-owner-group".as_ref(), "--build".as_ref(), package.as_os_str(), deb.as_os_str()];
+        Tool { program: "dpkg-deb", package: "dpkg" }.run(arguments).unwrap();
+        let bytes = std::fs::read(&deb).unwrap();
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let control = std::fs::read_to_string(package.join("DEBIAN/control")).unwrap();
+        let about = format!("{control}Filename: tatara-stub.deb\nSize: {}\nSHA256: {digest}\n", bytes.len());
+        std::fs::write(archive.join("Packages"), about).unwrap();
+    }
+
+    /// With Debian's own mirror, as this machine has it; as root. About 50 seconds.
+    #[test]
+    fn a_source_of_the_operators_reaches_the_root_and_does_not_stay_there() {
+        let work = tempfile::tempdir().unwrap();
+        flat_archive(work.path());
+        let list = work.path().join("stub.list");
+        let site = super::super::kubernetes::tests::site(work.path());
+        std::fs::write(&list, format!("deb [trusted=yes] {site}/ ./\n")).unwrap();
+        let given = super::super::apt::given(std::slice::from_ref(&list)).unwrap();
+        let mirrors = super::super::apt::mirrors(Path::new("/")).unwrap();
+        let inputs = Inputs { mirrors, packages: vec!["tatara-stub".into()], ..inputs() };
+        let archive = raw_root(&inputs, &given, work.path(), Cache::Use).unwrap();
+
+        let root = work.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        unpack(&archive, &root).unwrap();
+        let stub = std::fs::read_to_string(root.join("usr/share/tatara-stub")).unwrap();
+        assert_eq!(stub, "from the operator's source\n");
+        let apt = || {
+            Tool { program: "grep", package: "grep" }.run([
+                "-rl".as_ref(),
+                site.as_ref(),
+                root.join("etc").as_os_str(),
+            ])
+        };
+        assert!(apt().is_ok(), "mmdebstrap takes the source over");
+        super::super::rootfs::shape(&root, &list).unwrap();
+        assert!(apt().is_err(), "the node has the source");
+        assert_eq!(super::super::rootfs::packages(&root).unwrap()["tatara-stub"], "1.2-3");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::str::FromStr;
 /// What a node runs, and what a person on it uses.
 const PROGRAMS: [&str; 3] = ["kubeadm", "kubectl", "kubelet"];
 
-/// Where the programs of a Debian system with a container runtime are; kubelet is of no use without one.
-const RUNTIME: &str = "usr/bin/containerd";
+/// The container runtimes of a root; kubelet is of no use without one.
+const RUNTIMES: [&str; 2] = ["usr/bin/containerd", "usr/bin/crio"];
 
 /// The units that Kubernetes' own packages ship beside the programs.
 const UNITS: [(&str, &str); 2] = [
@@ -174,9 +174,9 @@ fn version(directory: &Path) -> Result<String> {
 /// # Errors
 /// The root has no container runtime, or a file cannot be written.
 pub(crate) fn install(programs: &Programs, root: &Path) -> Result<()> {
-    if !root.join(RUNTIME).is_file() {
+    if !RUNTIMES.iter().any(|program| root.join(program).is_file()) {
         bail!(
-            "the root has no container runtime for kubelet: containerd is not in it (--profile node has it)"
+            "the root has no container runtime for kubelet: neither containerd nor CRI-O is in it (--profile node has one)"
         );
     }
     for name in PROGRAMS {
@@ -192,4 +192,4 @@ pub(crate) fn install(programs: &Programs, root: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,8 +1,10 @@
 //! What `tatara image build` can be told.
 
+use super::apt::{self, Given};
 use super::kernel::Overrides;
 use super::kubernetes::Source;
-use super::packages::{Flavour, Profile};
+use super::packages::{Flavour, Profile, Runtime};
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// Options of `tatara image build`.
@@ -46,7 +48,7 @@ pub struct Options {
 #[derive(Debug, Clone, clap::Args)]
 pub struct RootOptions {
     /// A root to take instead of making one: a directory or a tar archive
-    #[arg(long, value_name = "DIR|TAR", conflicts_with_all = ["package", "profile", "suite", "mirror", "refresh"])]
+    #[arg(long, value_name = "DIR|TAR", conflicts_with_all = ["package", "profile", "suite", "mirror", "apt_source", "refresh"])]
     pub rootfs: Option<PathBuf>,
     /// What the root is for
     #[arg(long, value_enum, default_value_t = Profile::Node)]
@@ -54,6 +56,13 @@ pub struct RootOptions {
     /// A Debian package to add; may be given several times
     #[arg(long, value_name = "NAME")]
     pub package: Vec<String>,
+    /// Container runtime of the profile `node` [default: containerd]. Debian has no CRI-O: it needs --apt-source
+    #[arg(long, value_enum)]
+    pub runtime: Option<Runtime>,
+    /// A package source beside Debian's: a file NAME.list or NAME.sources as apt has them, with the source's key in
+    /// Signed-By. Nodes do not get it. May be given several times
+    #[arg(long, value_name = "FILE")]
+    pub apt_source: Vec<PathBuf>,
     /// Kernel flavour
     #[arg(long, value_enum, default_value_t = Flavour::Generic)]
     pub kernel: Flavour,
@@ -69,6 +78,29 @@ pub struct RootOptions {
     /// Make the cached root anew, with the packages of today
     #[arg(long)]
     pub refresh: bool,
+}
+
+impl RootOptions {
+    /// The operator's package sources; refuses what no root could be made with.
+    ///
+    /// # Errors
+    /// A source that [`apt::given`] refuses, or a runtime without a source or profile that has it.
+    pub(super) fn check(&self) -> Result<Vec<Given>> {
+        let given = apt::given(&self.apt_source)?;
+        if self.rootfs.is_some() {
+            return Ok(given);
+        }
+        match (self.profile, self.runtime) {
+            (Profile::Base, Some(_)) => {
+                bail!("--runtime: the profile `base` has no container runtime; give --profile node")
+            }
+            (Profile::Node, Some(Runtime::CriO)) if given.is_empty() => bail!(
+                "--runtime cri-o: Debian has no package of CRI-O; give a source that has one with --apt-source FILE, such as a \
+                 line `deb [signed-by=KEY] https://pkgs.k8s.io/addons:/cri-o:/stable:/v1.34/deb/ /` in cri-o.list (docs/kubernetes.md)"
+            ),
+            _ => Ok(given),
+        }
+    }
 }
 
 /// Binaries for the target, static.

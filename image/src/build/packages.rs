@@ -12,6 +12,37 @@ pub enum Profile {
     Node,
 }
 
+/// What the kubelet starts containers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Runtime {
+    /// Debian's.
+    #[default]
+    Containerd,
+    /// Of a package source that the operator gives.
+    #[value(name = "cri-o")]
+    CriO,
+}
+
+impl Runtime {
+    /// It with what it needs. CRI-O's package brings runc and crun of its own; skopeo and containers-storage bring images there that nodes
+    /// have before they join.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Runtime::Containerd => &["containerd", "runc"],
+            Runtime::CriO => &["containers-storage", "cri-o", "skopeo"],
+        }
+    }
+
+    /// As a release names it.
+    #[must_use]
+    pub fn in_release(self) -> tatara_spec::release::Runtime {
+        match self {
+            Runtime::Containerd => tatara_spec::release::Runtime::Containerd,
+            Runtime::CriO => tatara_spec::release::Runtime::CriO,
+        }
+    }
+}
+
 /// Debian's kernel flavours for amd64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Flavour {
@@ -57,10 +88,9 @@ const BASE: &[&str] = &[
     "util-linux",
 ];
 
-/// Container runtime and CNI plugins, etcd, and what kubelet and kube-proxy call (kubeadm's preflight checks).
+/// CNI plugins, etcd, and what kubelet and kube-proxy call (kubeadm's preflight checks).
 const NODE: &[&str] = &[
     "conntrack",
-    "containerd",
     "containernetworking-plugins",
     "ebtables",
     "ethtool",
@@ -68,18 +98,18 @@ const NODE: &[&str] = &[
     "etcd-server",
     "ipset",
     "iptables",
-    "runc",
     "socat",
 ];
 
 /// Everything to install, in order of name.
 #[must_use]
-pub fn list(profile: Profile, flavour: Flavour, extra: &[String]) -> Vec<String> {
-    let profile = match profile {
-        Profile::Base => &[],
-        Profile::Node => NODE,
+pub fn list(profile: Profile, runtime: Runtime, flavour: Flavour, extra: &[String]) -> Vec<String> {
+    let (profile, runtime): (&[&str], _) = match profile {
+        Profile::Base => (&[], &[][..]),
+        Profile::Node => (NODE, runtime.packages()),
     };
-    let mut names: BTreeSet<String> = BASE.iter().chain(profile).map(|&name| name.to_owned()).collect();
+    let names = BASE.iter().chain(profile).chain(runtime);
+    let mut names: BTreeSet<String> = names.map(|&name| name.to_owned()).collect();
     names.insert(flavour.package().to_owned());
     names.extend(extra.iter().cloned());
     names.into_iter().collect()
@@ -91,9 +121,22 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_unique() {
-        let names = list(Profile::Node, Flavour::Rt, &["aptitude".into(), "runc".into()]);
+        let names =
+            list(Profile::Node, Runtime::Containerd, Flavour::Rt, &["aptitude".into(), "runc".into()]);
         assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
         assert!(names.iter().any(|name| name == "linux-image-rt-amd64"));
-        assert!(names.len() > list(Profile::Base, Flavour::Rt, &[]).len());
+        assert!(names.len() > list(Profile::Base, Runtime::Containerd, Flavour::Rt, &[]).len());
+    }
+
+    #[test]
+    fn a_root_has_one_runtime_with_what_it_needs() {
+        let of = |profile, runtime| list(profile, runtime, Flavour::Generic, &[]);
+        let (containerd, crio) = (of(Profile::Node, Runtime::Containerd), of(Profile::Node, Runtime::CriO));
+        let without = |all: &[String], others: &[String]| -> Vec<String> {
+            all.iter().filter(|name| !others.contains(name)).cloned().collect()
+        };
+        assert_eq!(without(&containerd, &crio), ["containerd", "runc"]);
+        assert_eq!(without(&crio, &containerd), ["containers-storage", "cri-o", "skopeo"]);
+        assert_eq!(of(Profile::Base, Runtime::CriO), of(Profile::Base, Runtime::Containerd));
     }
 }

@@ -54,6 +54,7 @@ const REMOVED: &[&str] = &[
     // Debian enables what it installs. Here the node's config says what runs.
     "etc/systemd/system/etcd2.service",
     "etc/systemd/system/multi-user.target.wants/containerd.service",
+    "etc/systemd/system/multi-user.target.wants/crio.service",
     "etc/systemd/system/multi-user.target.wants/etcd.service",
     "etc/.pwd.lock",
     "etc/passwd-",

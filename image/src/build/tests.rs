@@ -160,3 +160,46 @@ fn a_missing_program_is_named_before_anything_is_made() {
     let error = run(&bench.options("out")).unwrap_err().to_string();
     assert!(error.contains("give --node FILE"), "{error}");
 }
+
+#[test]
+fn a_runtime_that_no_package_source_has_is_refused_before_anything_is_made() {
+    let bench = Bench::new();
+    let refused = |arguments: &[&str]| {
+        let output = bench.path("out").display().to_string();
+        let arguments = ["build", "--output", &output].into_iter().chain(arguments.iter().copied());
+        let options = Cli::try_parse_from(arguments).unwrap().options;
+        let error = format!("{:#}", run(&options).unwrap_err());
+        assert!(!bench.path("out").exists());
+        error
+    };
+    let error = refused(&["--runtime", "cri-o"]);
+    assert!(
+        error.contains("Debian has no package of CRI-O") && error.contains("--apt-source FILE"),
+        "{error}"
+    );
+    let error = refused(&["--runtime", "cri-o", "--profile", "base"]);
+    assert!(error.contains("give --profile node"), "{error}");
+    bench.file("cri-o.list", "deb https://k.test/ /\n");
+    let list = bench.path("cri-o.list").display().to_string();
+    let error = refused(&["--runtime", "cri-o", "--apt-source", &list]);
+    assert!(error.contains("https://k.test/ has no key"), "{error}");
+    let with_a_root = ["build", "--output", "x", "--rootfs", "y", "--apt-source", &list];
+    assert!(Cli::try_parse_from(with_a_root).is_err(), "nothing is installed there");
+}
+
+#[test]
+fn a_given_root_says_its_runtime_and_has_one() {
+    let bench = Bench::new();
+    let package =
+        |name: &str| format!("Package: {name}\nStatus: install ok installed\nVersion: 1.34.1-1.1\n\n");
+    bench.file("root/var/lib/dpkg/status", &package("cri-o"));
+    let mut options = bench.options("out");
+    assert_eq!(run(&options).unwrap().versions.crio.as_deref(), Some("1.34.1"));
+    options.root.runtime = Some(super::packages::Runtime::Containerd);
+    let error = run(&options).unwrap_err().to_string();
+    assert!(error.contains("the root has CRI-O, not containerd"), "{error}");
+    options.root.runtime = None;
+    bench.file("root/var/lib/dpkg/status", &(package("cri-o") + &package("containerd")));
+    let error = run(&options).unwrap_err().to_string();
+    assert!(error.contains("two container runtimes"), "{error}");
+}

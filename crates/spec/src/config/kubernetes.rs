@@ -37,7 +37,7 @@ pub struct Kubernetes {
     /// Container images that are imported before the node joins, and never collected as garbage: each by `release`, or by `url` and `sha256`.
     #[serde(default)]
     pub images: Vec<ImageArchive>,
-    /// Where containerd asks first for images of a registry.
+    /// Where the container runtime asks first for images of a registry.
     #[serde(default)]
     pub registry_mirrors: Vec<RegistryMirror>,
     /// The image of the pods' sandboxes. Without it kubeadm's for clusters of this version.
@@ -156,14 +156,15 @@ impl ImageArchive {
     }
 }
 
-/// Other servers of a registry's images (containerd's `certs.d`).
+/// Other servers of a registry's images (containerd's `certs.d`, CRI-O's `registries.conf`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryMirror {
-    /// Host of the registry as in an image's name, with its port if it has one, `docker.io`; `_default` for all that have no entry.
+    /// Host of the registry as in an image's name, with its port if it has one, `docker.io`; `_default` for all that have no entry, which a
+    /// release with CRI-O refuses.
     #[schemars(extend("format" = "registry"))]
     pub registry: String,
-    /// URLs that are asked in this order, the registry itself last.
+    /// URLs that are asked in this order, the registry itself last. A release with CRI-O refuses those with a path.
     #[schemars(length(min = 1), extend("items" = {"type": "string", "format": "registry-url"}))]
     pub endpoints: Vec<String>,
 }

@@ -57,6 +57,7 @@ impl Release {
             }
         }
         self.check_boot_files()?;
+        self.versions.runtime().map_err(|fault| fault.message)?;
         let id = self.compute_id();
         if self.id != id {
             return Err(format!("id `{}` does not belong to its artifacts, whose id is `{id}`", self.id));

@@ -115,6 +115,12 @@ fn each_lie_is_refused() {
         ("no artifact `vmlinuz`", Box::new(|r| drop(r.artifacts.remove(artifact::KERNEL)))),
         ("artifact name", Box::new(|r| drop(r.artifacts.insert("../x".to_owned(), plain(1))))),
         ("artifact name", Box::new(|r| drop(r.artifacts.insert(".hidden".to_owned(), plain(1))))),
+        (
+            "two container runtimes",
+            Box::new(|r| {
+                (r.versions.containerd, r.versions.crio) = (Some("2.1".to_owned()), Some("1.34".to_owned()));
+            }),
+        ),
         ("it is empty", Box::new(|r| drop(r.artifacts.insert("x".to_owned(), plain(0))))),
         (
             "not described as an image",

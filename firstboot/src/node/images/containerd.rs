@@ -1,7 +1,7 @@
 //! containerd's images, by its command `ctr`.
 
+use super::store::{Image, Kept};
 use crate::node::system::{self, System};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -13,34 +13,21 @@ const NAMESPACE: &str = "k8s.io";
 /// containerd tells the kubelet not to collect what has it (containerd, internal/cri/labels).
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 
-/// A name and the content that it stands for. The kubelet's part of containerd has a second name for each content: `sha256:…`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Image {
-    pub(super) name: String,
-    digest: String,
-}
-
-/// What containerd keeps: images, and leases, which hold what no image has named yet. An import's lease is good for a day, also when
-/// containerd was started again (containerd, pkg/transfer/local, withLease).
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    images: BTreeSet<Image>,
-    leases: BTreeSet<String>,
-}
-
 /// The images of a running containerd.
 pub(super) struct Containerd<'a>(pub(super) &'a System);
 
 impl Containerd<'_> {
+    /// The kubelet's part of containerd has a second name for each content: `sha256:…`.
     pub(super) fn images(&self) -> Result<BTreeSet<Image>, Fault> {
         let said = self.ctr("list the images", "images", &["list".as_ref()])?;
         Ok(said.lines().filter_map(row).collect())
     }
 
+    /// An import's lease is good for a day, also when containerd was started again (containerd, pkg/transfer/local, withLease).
     pub(super) fn kept(&self) -> Result<Kept, Fault> {
         let said = self.ctr("list the leases", "leases", &["list".as_ref(), "--quiet".as_ref()])?;
         let leases = said.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty());
-        Ok(Kept { images: self.images()?, leases: leases.collect() })
+        Ok(Kept { images: self.images()?, leases: leases.collect(), ..Kept::default() })
     }
 
     /// The names of what was in the archive; they are pinned.

@@ -2,10 +2,11 @@
 
 use super::Importer;
 use super::archive::Shelf;
-use super::containerd::Containerd;
+use super::store::Store;
 use crate::node::Node;
 use crate::node::system::System;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -25,8 +26,8 @@ struct Fake {
     archive: ImageArchive,
 }
 
-fn fake() -> Fake {
-    let root = tempfile::tempdir().unwrap();
+/// The URL of a config beside which a server has these archives, and how many it has given.
+pub(super) fn server(archives: BTreeMap<&'static str, Vec<u8>>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}/nodes/n.yaml", listener.local_addr().unwrap());
     let fetched = Arc::new(AtomicUsize::new(0));
@@ -37,18 +38,26 @@ fn fake() -> Fake {
             let mut request = [0; 1024];
             let length = stream.read(&mut request).unwrap();
             let asked = request[..length].split(|byte| *byte == b' ').nth(1).unwrap();
-            assert!([&b"/nodes/images/a.tar"[..], b"/r/2/image-a.tar"].contains(&asked), "{request:?}");
+            let body = &archives[std::str::from_utf8(asked).unwrap()];
             count.fetch_add(1, Ordering::SeqCst);
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", TAR.len())
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())
                 .unwrap();
-            stream.write_all(TAR).unwrap();
+            stream.write_all(body).unwrap();
         }
     });
+    (base, fetched)
+}
+
+fn fake() -> Fake {
+    let root = tempfile::tempdir().unwrap();
+    let (base, fetched) =
+        server(["/nodes/images/a.tar", "/r/2/image-a.tar"].map(|path| (path, TAR.to_vec())).into());
     let path = root.path();
     for (name, text) in [
         ("proc/cmdline", "quiet"),
         ("var/lib/tatara/config.url", base.as_str()),
         ("leases", "2024\n"),
+        ("usr/lib/tatara/versions.json", r#"{"kubernetes": "1.31.4", "containerd": "2.0.1", "runc": null}"#),
         ("names", "REF TYPE DIGEST SIZE\nold/x:1 t sha256:1 9\nreg/a:10 t sha256:2 9\n"),
     ] {
         fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
@@ -105,7 +114,8 @@ impl Fake {
 
     fn pass(&self, alone: bool) -> Result<usize, tatara_spec::Fault> {
         let shelf = Shelf { node: &self.node, release_url: "../r/2/release.json" };
-        let importer = Importer { node: &self.node, containerd: Containerd(&self.system), alone, shelf };
+        let store = Store::of(&self.node, &self.system)?;
+        let importer = Importer { node: &self.node, store, alone, shelf };
         importer.all(std::slice::from_ref(&self.archive))
     }
 

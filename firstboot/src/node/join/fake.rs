@@ -75,6 +75,7 @@ impl Fake {
             ctr: root.path().join("ctr"),
             journalctl: root.path().join("journalctl"),
             kubelet_health: healthy(),
+            ..System::default()
         };
         let fake = Self { root, answers, asked, system, ca_hash, ca: ca_data, port, identity };
         fake.put("kubeadm", &script(fake.root.path()));

@@ -13,6 +13,7 @@ use std::process::Command;
 use tatara_firstboot::render::kubernetes::{Discovery, join_configuration};
 use tatara_spec::config::NodeConfig;
 use tatara_spec::cpu::kubelet::Version;
+use tatara_spec::release::Runtime;
 use tatara_spec::{Code, Fault};
 
 /// In memory only, and only while kubeadm runs.
@@ -31,7 +32,7 @@ pub(super) fn join(
     node: &Node,
     system: &System,
     config: &NodeConfig,
-    version: Version,
+    (version, runtime): (Version, Runtime),
     credential: &Credential,
 ) -> Result<(), Fault> {
     let discovery_path = node.run(DISCOVERY);
@@ -44,7 +45,7 @@ pub(super) fn join(
         }
     };
     let path = node.run(CONFIG);
-    write_whole(&path, join_configuration(config, version, discovery)?.as_bytes(), 0o600)?;
+    write_whole(&path, join_configuration(config, version, runtime, discovery)?.as_bytes(), 0o600)?;
     let (bootstrap, target) = (node.run(BOOTSTRAP), node.run(BOOTSTRAP_TARGET));
     link_into_memory(&bootstrap, &target)?;
     let mut command = Command::new(&system.kubeadm);
@@ -96,9 +97,9 @@ fn link_into_memory(link: &Path, target: &Path) -> Result<(), Fault> {
 }
 
 /// Takes away what a join has left: stops the kubelet, removes its files and kubeadm's.
-pub(super) fn reset(system: &System) -> Result<(), Fault> {
+pub(super) fn reset(system: &System, runtime: Runtime) -> Result<(), Fault> {
     let mut command = Command::new(&system.kubeadm);
-    command.args(["reset", "--force", "--cri-socket", "unix:///run/containerd/containerd.sock"]);
+    command.args(["reset", "--force", "--cri-socket"]).arg(format!("unix://{}", runtime.socket()));
     let finished = run(&mut command, &[], |_| ())?;
     if finished.status.success() {
         return Ok(());

@@ -166,7 +166,7 @@ impl Join<'_> {
         let leftovers = self.leftovers();
         let Some(first) = leftovers.first() else { return Ok(((), "leftovers=none".to_owned())) };
         let first = first.display().to_string();
-        kubeadm::reset(self.system)?;
+        kubeadm::reset(self.system, self.node.runtime()?)?;
         // kubeadm leaves what it does not know; its own checks would find these.
         for path in self.leftovers() {
             fs::remove_file(&path)
@@ -190,7 +190,8 @@ impl Join<'_> {
             )
         })?;
         self.mark(Joining::Begun)?;
-        kubeadm::join(self.node, self.system, self.config, version, credential)?;
+        let target = (version, self.node.runtime()?);
+        kubeadm::join(self.node, self.system, self.config, target, credential)?;
         // Neither kubeadm nor the kubelet syncs its files: they must be on the disk before what vouches for them.
         self.node.sync_state()?;
         self.mark(Joining::Done)?;

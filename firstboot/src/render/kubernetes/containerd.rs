@@ -2,50 +2,23 @@
 //!
 //! Sources: containerd, docs/cri/config.md, docs/hosts.md, docs/containerd-2.0.md.
 
-use super::Target;
+use super::{CNI_BIN, CNI_CONF};
 use crate::render::{Rendered, header, one_line, word};
 use tatara_spec::Fault;
 use tatara_spec::config::{Kubernetes, RegistryMirror};
 use tatara_spec::cpu::kubelet::Version;
 
-/// Where CNI plugins are: the release's and those that a network plugin installs.
-const CNI_BIN: &str = "/opt/cni/bin";
-const CNI_CONF: &str = "/etc/cni/net.d";
 /// Its own place, `/opt/containerd`, cannot be written to on a node.
 const OPT: &str = "/var/lib/containerd/opt";
 const CERTS: &str = "/etc/containerd/certs.d";
-/// containerd's socket.
-pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
 
-pub(super) fn render(kubernetes: &Kubernetes, target: Target) -> Result<Vec<Rendered>, Fault> {
-    let pause = match &kubernetes.pause_image {
-        Some(image) => word("kubernetes.pauseImage", image)?.to_owned(),
-        None => format!("registry.k8s.io/pause:{}", pause_version(target.kubernetes)),
-    };
-    let config = if target.containerd.major >= 2 { version_3(&pause) } else { version_2(&pause) };
-    let mut rendered = vec![
-        Rendered::public("/etc/containerd/config.toml", header("kubernetes") + &config),
-        Rendered::public("/etc/crictl.yaml", crictl()),
-    ];
+pub(super) fn render(kubernetes: &Kubernetes, pause: &str, version: Version) -> Result<Vec<Rendered>, Fault> {
+    let config = if version.major >= 2 { version_3(pause) } else { version_2(pause) };
+    let mut rendered = vec![Rendered::public("/etc/containerd/config.toml", header("kubernetes") + &config)];
     for mirror in &kubernetes.registry_mirrors {
         rendered.push(hosts(mirror)?);
     }
     Ok(rendered)
-}
-
-/// kubeadm's own (Kubernetes, cmd/kubeadm/app/constants: PauseVersion): with another one the image would be there twice.
-fn pause_version(kubernetes: Version) -> &'static str {
-    match kubernetes.minor {
-        ..=20 => "3.2",
-        21 => "3.4.1",
-        22 => "3.5",
-        23 => "3.6",
-        24 => "3.7",
-        25 => "3.8",
-        26..=30 => "3.9",
-        31..=33 => "3.10",
-        _ => "3.10.1",
-    }
 }
 
 /// containerd 1.x.
@@ -102,11 +75,6 @@ fn version_3(pause: &str) -> String {
   path = '{OPT}'
 "#
     )
-}
-
-/// crictl would try the sockets of all runtimes.
-fn crictl() -> String {
-    format!("{}runtime-endpoint: unix://{SOCKET}\nimage-endpoint: unix://{SOCKET}\n", header("kubernetes"))
 }
 
 /// Without `server` the registry itself is asked last, at the address that containerd knows.

@@ -3,11 +3,11 @@
 //! Sources: Kubernetes, cmd/kubeadm/app/apis/kubeadm/{v1beta2,v1beta3,v1beta4}/types.go. v1beta2 is known to 1.15–1.26, v1beta3 to
 //! 1.22–1.36, v1beta4 from 1.31 on.
 
-use super::containerd::SOCKET;
 use super::node_name;
 use serde_json::{Map, Value, json};
 use tatara_spec::config::{NodeConfig, Taint};
 use tatara_spec::cpu::kubelet::Version;
+use tatara_spec::release::Runtime;
 use tatara_spec::{Code, Fault};
 
 /// Checks of kubeadm's that would fail on every node, and why they need not pass: `SystemVerification` looks for the kernel's options in
@@ -31,13 +31,14 @@ pub enum Discovery<'a> {
 pub fn join_configuration(
     config: &NodeConfig,
     version: Version,
+    runtime: Runtime,
     discovery: Discovery<'_>,
 ) -> Result<String, Fault> {
     let kubernetes = config
         .kubernetes
         .as_ref()
         .ok_or_else(|| Fault::new(Code::Internal, "a join without `kubernetes` in the config"))?;
-    let api = Api::of(version);
+    let (api, socket) = (Api::of(version), runtime.socket());
     let mut found = match discovery {
         Discovery::Token(token) => json!({"bootstrapToken": {
             "token": token,
@@ -56,7 +57,7 @@ pub fn join_configuration(
         "nodeRegistration": {
             "name": node_name(config, kubernetes),
             // A path alone was the form before 1.24, a URL is since.
-            "criSocket": if version.minor < 24 { SOCKET.to_owned() } else { format!("unix://{SOCKET}") },
+            "criSocket": if version.minor < 24 { socket.to_owned() } else { format!("unix://{socket}") },
             "taints": kubernetes.taints.iter().map(taint).collect::<Vec<_>>(),
             "ignorePreflightErrors": IGNORED,
         },

@@ -10,7 +10,7 @@ use tatara_spec::cpu::CpuPlan;
 use tatara_spec::cpu::kubelet::{Version, settings};
 use tatara_spec::{Code, Fault, layout};
 
-/// What the kubelet and the system keep for themselves where the memory manager must know it, in MiB: about what kubelet, containerd
+/// What the kubelet and the system keep for themselves where the memory manager must know it, in MiB: about what kubelet, container runtime
 /// and systemd use on a node of a hundred pods, and the kubelet's own threshold of eviction.
 const KUBE_RESERVED_MIB: u64 = 500;
 const SYSTEM_RESERVED_MIB: u64 = 500;
@@ -25,7 +25,7 @@ pub(super) fn render(kubernetes: &Kubernetes, cpu: &CpuPlan, version: Version) -
 
 fn part(kubernetes: &Kubernetes, cpu: &CpuPlan, version: Version) -> Result<Map<String, Value>, Fault> {
     let mut part = object(json!({
-        // As containerd's: two managers of one tree would not see each other.
+        // As the container runtime's: two managers of one tree would not see each other.
         "cgroupDriver": "systemd",
         // The stub of systemd-resolved listens on the node's loopback, where no pod reaches it.
         "resolvConf": "/run/systemd/resolve/resolv.conf",

@@ -2,9 +2,11 @@
 //! makes it when it needs it, see [`join_configuration`].
 
 mod containerd;
+mod crio;
 mod join;
 mod kubelet;
 mod mounts;
+mod runtime;
 mod units;
 
 pub use join::{Discovery, join_configuration};
@@ -14,18 +16,23 @@ use super::{Rendered, header};
 use tatara_spec::config::{Kubernetes, NodeConfig};
 use tatara_spec::cpu::CpuPlan;
 use tatara_spec::cpu::kubelet::Version;
-use tatara_spec::release::Versions;
+use tatara_spec::release::{Runtime, Versions};
 use tatara_spec::{Code, Fault};
 
 /// What is assumed where files are only rendered to see whether they can be.
 const ANY_KUBERNETES: &str = "1.34.0";
-const ANY_CONTAINERD: &str = "2.1.0";
+const ANY_RUNTIME: (Runtime, &str) = (Runtime::Containerd, "2.1.0");
+
+/// Where CNI plugins are: the release's and those that a network plugin installs.
+const CNI_BIN: &str = "/opt/cni/bin";
+const CNI_CONF: &str = "/etc/cni/net.d";
 
 /// The versions that decide about formats.
 #[derive(Debug, Clone, Copy)]
 struct Target {
     kubernetes: Version,
-    containerd: Version,
+    runtime: Runtime,
+    runtime_version: Version,
 }
 
 /// `versions` are those of the root; `None` where there is no root yet.
@@ -36,10 +43,10 @@ pub(super) fn render(
 ) -> Result<Vec<Rendered>, Fault> {
     let Some(kubernetes) = &config.kubernetes else { return Ok(Vec::new()) };
     let target = target(versions)?;
-    let mut rendered = containerd::render(kubernetes, target)?;
+    let mut rendered = runtime::render(kubernetes, cpu, target)?;
     rendered.push(kubelet::render(kubernetes, cpu, target.kubernetes)?);
-    rendered.extend(units::render(target.kubernetes));
-    rendered.extend(mounts::render());
+    rendered.extend(units::render(target));
+    rendered.extend(mounts::render(target.runtime));
     rendered.push(modules());
     rendered.push(sysctls());
     rendered.push(networkd());
@@ -54,20 +61,26 @@ pub fn node_name<'a>(config: &'a NodeConfig, kubernetes: &'a Kubernetes) -> &'a 
 
 fn target(versions: Option<&Versions>) -> Result<Target, Fault> {
     let payload = |message: &str| Fault::new(Code::KubernetesPayload, message);
-    let (kubernetes, containerd) = match versions {
-        None => (ANY_KUBERNETES, ANY_CONTAINERD),
+    let (kubernetes, (runtime, runtime_version)) = match versions {
+        None => (ANY_KUBERNETES, ANY_RUNTIME),
         Some(versions) => (
             versions
                 .kubernetes
                 .as_deref()
                 .ok_or_else(|| payload("the release has no kubeadm and kubelet"))?,
-            versions.containerd.as_deref().ok_or_else(|| payload("the release has no containerd"))?,
+            versions.runtime()?.ok_or_else(|| {
+                payload("the release has no container runtime: neither containerd nor CRI-O")
+            })?,
         ),
     };
     let parse = |name: &str, text: &str| {
         Version::parse(text).ok_or_else(|| payload(&format!("the release's version of {name} is `{text}`")))
     };
-    Ok(Target { kubernetes: parse("Kubernetes", kubernetes)?, containerd: parse("containerd", containerd)? })
+    Ok(Target {
+        kubernetes: parse("Kubernetes", kubernetes)?,
+        runtime,
+        runtime_version: parse(&runtime.to_string(), runtime_version)?,
+    })
 }
 
 /// Kubernetes documentation, "Container Runtimes": layers of images, and bridged packets through iptables.

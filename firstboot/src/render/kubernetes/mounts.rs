@@ -1,6 +1,8 @@
 //! What must survive a reboot, or be writable, on a root that is neither: directories of the state partition in their places.
 
+use super::CNI_BIN;
 use crate::render::{Rendered, header};
+use tatara_spec::release::Runtime;
 
 /// Below /var, the state partition.
 const KEPT: &str = "/var/lib/tatara/kubernetes";
@@ -19,41 +21,46 @@ const BINDS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// Where network plugins install their programs, and where the release has its own.
-const CNI_BIN: &str = "/opt/cni/bin";
+/// Where the release has its own network plugins.
 const CNI_OF_THE_RELEASE: &str = "/usr/lib/cni";
 
-/// Before anything of containerd's or the kubelet's, and after the directories below /var were made.
-const UNIT: &str = "\
+/// Before anything of the container runtime's or the kubelet's, and after the directories below /var were made.
+fn unit(runtime: Runtime) -> String {
+    format!(
+        "\
 [Unit]
 DefaultDependencies=no
 RequiresMountsFor=/var
 After=systemd-tmpfiles-setup.service
 Conflicts=umount.target
-Before=umount.target containerd.service kubelet.service
+Before=umount.target {} kubelet.service
 
-";
+",
+        runtime.unit()
+    )
+}
 
-pub(super) fn render() -> Vec<Rendered> {
+pub(super) fn render(runtime: Runtime) -> Vec<Rendered> {
+    let above = unit(runtime);
     let unit = |(unit, place, directory): &(&str, &str, &str)| {
         let text = format!(
-            "{}{UNIT}[Mount]\nWhat={KEPT}/{directory}\nWhere={place}\nType=none\nOptions=bind\n",
+            "{}{above}[Mount]\nWhat={KEPT}/{directory}\nWhere={place}\nType=none\nOptions=bind\n",
             header("kubernetes")
         );
         Rendered::public(format!("/etc/systemd/system/{unit}"), text)
     };
     let mut rendered: Vec<Rendered> = BINDS.iter().map(unit).collect();
-    rendered.push(cni_bin());
+    rendered.push(cni_bin(&above));
     rendered.push(directories());
     rendered
 }
 
 /// The release's own plugins below those that were installed, so that a newer release brings newer ones.
-fn cni_bin() -> Rendered {
+fn cni_bin(above: &str) -> Rendered {
     let layers =
         format!("lowerdir={CNI_OF_THE_RELEASE},upperdir={KEPT}/cni-bin/upper,workdir={KEPT}/cni-bin/work");
     let text = format!(
-        "{}{UNIT}[Mount]\nWhat=overlay\nWhere={CNI_BIN}\nType=overlay\nOptions={layers}\n",
+        "{}{above}[Mount]\nWhat=overlay\nWhere={CNI_BIN}\nType=overlay\nOptions={layers}\n",
         header("kubernetes")
     );
     Rendered::public("/etc/systemd/system/opt-cni-bin.mount", text)

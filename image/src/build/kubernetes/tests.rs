@@ -61,8 +61,11 @@ fn a_root_gets_programs_and_units_but_no_enabled_kubelet() {
     let error = install(&found, &root).unwrap_err().to_string();
     assert!(error.contains("no container runtime"), "{error}");
     fs::create_dir_all(root.join("usr/bin")).unwrap();
-    fs::write(root.join("usr/bin/containerd"), "").unwrap();
-    install(&found, &root).unwrap();
+    for runtime in ["crio", "containerd"] {
+        fs::write(root.join("usr/bin").join(runtime), "").unwrap();
+        install(&found, &root).unwrap();
+        fs::remove_file(root.join("usr/bin").join(runtime)).unwrap();
+    }
     for name in PROGRAMS {
         let mode = fs::metadata(root.join("usr/bin").join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o755, "{name}");
@@ -85,8 +88,8 @@ fn programs_of_two_versions_and_missing_ones_are_refused() {
     assert!(error.ends_with("has no kubelet"), "{error}");
 }
 
-/// A server of upstream's files on loopback; gives its URL.
-fn site(served: &Path) -> String {
+/// A server of a directory on loopback; gives the URL of `release` in it.
+pub(in crate::build) fn site(served: &Path) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}/release", listener.local_addr().unwrap());

@@ -132,7 +132,7 @@ pub(super) fn absolute_path(text: &str) -> Checked {
 }
 
 /// Files below /etc that are made from other keys; a second source would make the node unreachable.
-const OWN_FILES: [(&str, &str); 24] = [
+const OWN_FILES: [(&str, &str); 28] = [
     ("/etc/hostname", "`metadata.name`"),
     ("/etc/machine-id", "the install"),
     ("/etc/passwd", "`users`"),
@@ -154,6 +154,10 @@ const OWN_FILES: [(&str, &str); 24] = [
     ("/etc/tatara/kubelet.json", "`kubernetes.kubelet`"),
     ("/etc/tatara/firewall.nft", "`firewall`"),
     ("/etc/containerd/config.toml", "`kubernetes`"),
+    ("/etc/containers/registries.conf.d/shortnames.conf", "`kubernetes`"),
+    ("/etc/containers/registries.conf.d/tatara.conf", "`kubernetes.registryMirrors`"),
+    ("/etc/crio/crio.conf.d/20-tatara.conf", "`kubernetes`"),
+    ("/etc/crio/crio.conf.d/30-tatara-images.conf", "`kubernetes.images`"),
     ("/etc/crictl.yaml", "`kubernetes`"),
     ("/etc/modules-load.d/tatara-kubernetes.conf", "`kubernetes`"),
     ("/etc/systemd/journald.conf.d/10-tatara.conf", "the release"),
