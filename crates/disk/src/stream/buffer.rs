@@ -7,29 +7,36 @@ use std::ops::{Deref, DerefMut};
 /// Memory in pages of its own, so that it starts at a multiple of [`super::ALIGNMENT`]; in huge ones where the kernel has them
 /// (Documentation/admin-guide/mm/transhuge.rst), because direct I/O looks up every page of every request.
 #[derive(Debug)]
-pub struct Aligned(MmapMut);
+pub struct Aligned {
+    memory: MmapMut,
+    bytes: usize,
+}
+
+/// Memory behind the buffer that nobody uses. QEMU's `vinsertf128` reads 32 bytes where the CPU reads 16
+/// (target/i386/tcg/decode-new.c.inc has `W,qq`), so that BLAKE3 of a buffer at the end of a mapping would end an emulated machine's worker.
+const SPARE_BYTES: usize = 4096;
 
 impl Aligned {
     /// `bytes` zeros. Ends the process when there is no memory, as `Vec` does.
     #[must_use]
     pub fn zeroed(bytes: usize) -> Self {
-        let memory = MmapMut::map_anon(bytes).unwrap_or_else(|_| no_memory(bytes));
+        let memory = MmapMut::map_anon(bytes + SPARE_BYTES).unwrap_or_else(|_| no_memory(bytes));
         // A wish: a kernel without huge pages serves as well.
         let _ = memory.advise(Advice::HugePage);
-        Self(memory)
+        Self { memory, bytes }
     }
 }
 
 impl Deref for Aligned {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.memory[..self.bytes]
     }
 }
 
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.memory[..self.bytes]
     }
 }
 
