@@ -137,9 +137,17 @@ fn an_edit_reaches_the_next_boot(booted: Booted) {
     assert!(refusal(&staged.err), "{}", staged.err);
     let status = session.node("status");
     assert!(refusal(&status["degraded"].to_string()), "{status}");
+
+    // What only the root can tell, PID 1 finds before it accepts: a file in the place of a directory.
+    let misfit = with_tuning(&key, "isolation: static, sysctls: {vm.swappiness: '13'}")
+        + "files: [{path: /etc/profile.d, content: none}]\n";
+    server.publish(&setup.mac(), &misfit);
     let guest = boot_alone(&key, &setup, guest);
+    guest.expect("the staged config is not used: E-RENDER", BOOT);
     assert_eq!(guest.kernels(), 1, "GRUB has the arguments:\n{}", guest.tail());
     assert_eq!(session.say("cat /proc/sys/vm/swappiness").trim(), "11");
+    let status = session.node("status");
+    assert!(status["degraded"].to_string().contains("/etc/profile.d"), "{status}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod node;
 
 use clap::{Parser, Subcommand};
 use node::Node;
+use node::stage::Look;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,7 +67,11 @@ enum Command {
         command: TuningCommand,
     },
     /// Fetch this node's config for the next boot from the disk (done by tatara-stage.timer and when the node goes down)
-    Stage,
+    Stage {
+        /// Give up in time for a shutdown
+        #[arg(long)]
+        last: bool,
+    },
     /// Have the next boot fetch config and release, and reinstall if the config's generation was raised
     Reinstall {
         /// Do it; without, only say what would happen
@@ -130,7 +135,7 @@ fn main() -> ExitCode {
         Command::Tuning { command: TuningCommand::Accept } => {
             node::tuning::accept::run(&node, &node.kernel())
         }
-        Command::Stage => node::stage::run(&node),
+        Command::Stage { last } => node::stage::run(&node, if last { Look::Last } else { Look::Now }),
         Command::Reinstall { yes } => node::reinstall::run(&node, node::reinstall::Consent::new(yes)),
     };
     result.unwrap_or_else(|fault| report(&fault))

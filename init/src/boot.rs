@@ -8,7 +8,7 @@ use crate::{confirm, failure, install, network, staged};
 use std::process::ExitCode;
 use std::time::Instant;
 use tatara_spec::config::Confirm;
-use tatara_spec::plan::{self, Disk, Fetches, Plan, Target};
+use tatara_spec::plan::{self, Disk, Plan, Target};
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
 
@@ -66,7 +66,9 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
             install::hand_over(m, &wanted, &target)
         }
         Plan::Boot(target) => {
-            let wanted = install::accept(m, wanted, find(&disks, &target)?, &target)?;
+            let disk = find(&disks, &target)?;
+            let wanted = staged::tried(m, wanted, disk, &target)?;
+            let wanted = install::accept(m, wanted, disk, &target)?;
             install::complete(m, &target);
             enter::node(m, &wanted, &target)
         }
@@ -92,7 +94,7 @@ fn do_without(m: &mut Machine, fault: Fault) -> Result<Wanted, Fault> {
         return Err(fault);
     }
     let waited = m.offline_since.get_or_insert_with(Instant::now).elapsed();
-    if !plan::may_do_without(&m.line.request, m.fetches, fault.code, waited) {
+    if !plan::may_do_without(&m.line.request, fault.code, waited) {
         return Err(fault);
     }
     let disks = m.settled_disks()?;
@@ -115,7 +117,6 @@ fn do_without(m: &mut Machine, fault: Fault) -> Result<Wanted, Fault> {
 
 /// What the disk can boot with, without asking anybody; `None` when config and release must be fetched first.
 fn boots_alone(m: &mut Machine, disks: &[Disk]) -> Option<Wanted> {
-    m.fetches = Fetches::Boot;
     // Also what has become impossible, say since CPUs were taken out: a newer config may be right.
     let usable = |wanted: Option<Wanted>| match wanted {
         Some(wanted) => enter::rehearse(m, &wanted).map(|()| Some(wanted)),
@@ -132,13 +133,22 @@ fn boots_alone(m: &mut Machine, disks: &[Disk]) -> Option<Wanted> {
     }
     match staged::look(m, disks) {
         Some(Newer::Boots(wanted)) => Some(*wanted),
-        Some(Newer::Asks(why)) => {
-            m.reporter.info(&format!(
-                "config and release are fetched, as the staged config asks for more than a boot: {why}"
-            ));
-            m.fetches = Fetches::Staged;
-            None
-        }
+        // Whatever it is that fails: nobody may have meant this very reboot to be the one that does it.
+        Some(Newer::Asks(why)) => match m.asked_since.get_or_insert_with(Instant::now).elapsed() {
+            waited if waited >= plan::OFFLINE_DEADLINE && accepted.is_some() => {
+                let waited = waited.as_secs();
+                let why = format!("what the staged config asks for ({why}) could not be done for {waited} s");
+                m.reporter.info(&format!("degraded: {why}; the node boots with the accepted one"));
+                m.degraded.push(why);
+                accepted
+            }
+            _ => {
+                m.reporter.info(&format!(
+                    "config and release are fetched, as the staged config asks for more than a boot: {why}"
+                ));
+                None
+            }
+        },
         None => accepted,
     }
 }

@@ -225,6 +225,17 @@ fn leave_state(m: &mut Machine, target: &Target) -> Result<(), Fault> {
     state_partition::unmount(&target.disk)
 }
 
+/// Whether the node's files can be made in its root, which is left as it was: they go to memory.
+///
+/// # Errors
+/// What entering the node would fail with.
+pub(crate) fn try_in_root(m: &mut Machine, wanted: &Wanted, target: &Target) -> Result<(), Fault> {
+    mount_root(m, target)?;
+    let rendered = render_files(wanted);
+    leave_root()?;
+    rendered.map(drop)
+}
+
 fn mount_root(m: &mut Machine, target: &Target) -> Result<(StateMount, String), Fault> {
     for name in FILE_SYSTEMS {
         m.drivers.load(name)?;

@@ -15,7 +15,7 @@ use tatara_init::drivers::{Class, Drivers, Settling};
 use tatara_installer::{Progress, StateFile, StateMount, scan, state as state_partition};
 use tatara_spec::cmdline::{self, CommandLine};
 use tatara_spec::layout::{MIB, run, state};
-use tatara_spec::plan::{Content, Disk, Fetches, Origin, Serials};
+use tatara_spec::plan::{Content, Disk, Origin, Serials};
 use tatara_spec::record::Timeline;
 use tatara_spec::step::Step;
 use tatara_spec::{Code, Fault};
@@ -62,8 +62,8 @@ pub(crate) struct Machine {
     /// The plan as printed.
     pub(crate) plan: String,
     pub(crate) backoff: Backoff,
-    /// Why this boot fetches its config, if it does.
-    pub(crate) fetches: Fetches,
+    /// Since when a staged config asks for more than a boot, and has not got it.
+    pub(crate) asked_since: Option<Instant>,
     /// Since when nobody gave a config; `None` when the last try got one.
     pub(crate) offline_since: Option<Instant>,
     /// The configs that were accepted, for as long as this worker runs.
@@ -100,7 +100,7 @@ impl Machine {
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),
-            fetches: Fetches::default(),
+            asked_since: None,
             offline_since: None,
             serials: Serials::default(),
             degraded: Vec::new(),

@@ -6,7 +6,7 @@ use crate::wanted::{self, Source, Wanted};
 use tatara_http::signature::{self, Signed};
 use tatara_installer::StateMount;
 use tatara_spec::layout::state;
-use tatara_spec::plan::{self, Desired, Disk, Staged};
+use tatara_spec::plan::{self, Desired, Disk, Staged, Target};
 use tatara_spec::record::{STAGED_MAX_BYTES, StagedConfig};
 use tatara_spec::{Code, Fault};
 
@@ -59,6 +59,23 @@ pub(crate) fn not_used(m: &mut Machine, fault: &Fault) {
     m.degraded.push(why);
 }
 
+/// A staged config has to fit the very root before it is accepted: afterwards no boot from the disk could leave it again.
+///
+/// # Errors
+/// The accepted one, which takes its place, cannot be read.
+pub(crate) fn tried(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Target) -> Result<Wanted, Fault> {
+    if wanted.source != Source::Staged {
+        return Ok(wanted);
+    }
+    match enter::try_in_root(m, &wanted, target) {
+        Ok(()) => Ok(wanted),
+        Err(fault) => {
+            not_used(m, &fault);
+            wanted::accepted_on(disk)
+        }
+    }
+}
+
 /// Removes it: it is accepted, or another one is.
 pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
     StateMount::mount(&disk.path)?.erase(state::STAGED)
@@ -67,10 +84,11 @@ pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
 /// With the release that it named then.
 fn read(m: &Machine, disk: &Disk) -> Result<Option<(Wanted, String)>, Fault> {
     let json = StateMount::mount(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
-    json.map(|json| unpack(&json, &m.keys)).transpose()
+    // Zeros are what a power cut left of one that was being erased.
+    json.filter(|json| json.iter().any(|byte| *byte != 0)).map(|json| unpack(&json, &m.keys)).transpose()
 }
 
-/// The disk may have been in other hands since it was written: with keys one of them must have signed it.
+/// The disk may have been in other hands since it was written: with keys one of them must have signed the config.
 fn unpack(json: &[u8], signers: &[String]) -> Result<(Wanted, String), Fault> {
     // Where, and not what is there: it may be part of a secret.
     let damaged = |e: serde_json::Error| {

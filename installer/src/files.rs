@@ -109,25 +109,50 @@ pub(crate) fn read(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>
     Ok(Some(bytes))
 }
 
-/// Removes a file below `root` that has held a secret: its bytes are overwritten first, not left in blocks that nobody uses any more.
-/// Nothing is done where there is none. A power cut leaves the file, or one of zeros, or none.
+/// As [`write`], where the file that was there may have held a secret: when the new one is there, its bytes are overwritten.
+///
+/// # Errors
+/// [`Code::DiskWrite`] with the path and what the kernel said.
+pub(crate) fn replace(root: &Path, file: &StateFile) -> Result<(), Fault> {
+    let failed = |cause| {
+        Fault::caused(Code::DiskWrite, format!("cannot replace {} on the state partition", file.path), cause)
+    };
+    let old = match open(root, &file.path, OFlags::WRONLY) {
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    write(root, file)?;
+    old.map_or(Ok(()), |old| overwrite(&old)).map_err(failed)
+}
+
+fn overwrite(mut file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)?;
+    file.sync_all()
+}
+
+/// Removes a file below `root` that has held a secret: its bytes are overwritten first, not left in blocks that nobody uses any more; and
+/// what a power cut left of one that was being written. Nothing is done where there is none. A power cut leaves the file, or one of zeros,
+/// or none.
 ///
 /// # Errors
 /// [`Code::DiskWrite`] with the path and what the kernel said.
 pub(crate) fn erase(root: &Path, path: &str) -> Result<(), Fault> {
-    match erase_io(root, path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Fault::caused(Code::DiskWrite, format!("cannot erase {path} on the state partition"), error))
+    for path in [path, &format!("{path}.new")] {
+        match erase_io(root, path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let message = format!("cannot erase {path} on the state partition");
+                return Err(Fault::caused(Code::DiskWrite, message, error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 fn erase_io(root: &Path, path: &str) -> io::Result<()> {
-    let mut file = open(root, path, OFlags::WRONLY)?;
-    let length = file.metadata()?.len();
-    io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)?;
-    file.sync_all()?;
+    overwrite(&open(root, path, OFlags::WRONLY)?)?;
     let path = root.join(path);
     fs::remove_file(&path)?;
     File::open(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?.sync_all()
@@ -135,7 +160,7 @@ fn erase_io(root: &Path, path: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{StateFile, erase, read, write};
+    use super::{StateFile, erase, read, replace, write};
     use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &std::path::Path) -> u32 {
@@ -165,6 +190,22 @@ mod tests {
         assert!(!left.exists());
         assert_eq!(mode(&root.path().join("lib/tatara/config.yaml")), 0o600);
         assert_eq!(read(root.path(), &file.path, 10).unwrap(), Some(b"new".to_vec()));
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_nothing_and_is_never_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |bytes: &[u8]| StateFile::private("lib/tatara/staged.json", bytes.to_vec());
+        replace(root.path(), &file(b"token")).unwrap();
+        let path = root.path().join("lib/tatara/staged.json");
+        let second_name = root.path().join("old");
+        std::fs::hard_link(&path, &second_name).unwrap();
+        replace(root.path(), &file(b"newer")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"newer");
+        assert_eq!(std::fs::read(&second_name).unwrap(), [0; 5]);
+        std::fs::write(root.path().join("lib/tatara/staged.json.new"), "cut off").unwrap();
+        erase(root.path(), "lib/tatara/staged.json").unwrap();
+        assert_eq!(std::fs::read_dir(root.path().join("lib/tatara")).unwrap().count(), 0);
     }
 
     /// On a disk that somebody else prepared.

@@ -148,6 +148,14 @@ impl StateMount {
         files::erase(&self.path, path)
     }
 
+    /// As [`StateMount::write`] in the place of a file that has held a secret: its bytes are overwritten when the new one is there.
+    ///
+    /// # Errors
+    /// [`Code::DiskWrite`].
+    pub fn replace(&self, file: &StateFile) -> Result<(), Fault> {
+        files::replace(&self.path, file)
+    }
+
     /// Moves the mount, e.g. to the node's /var.
     ///
     /// # Errors

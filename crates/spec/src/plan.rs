@@ -9,7 +9,7 @@ mod staged;
 
 pub use decide::{needs_network, plan};
 pub use describe::{describe, wipe_plan};
-pub use offline::{Fetches, OFFLINE_DEADLINE, is_unreachable, may_do_without};
+pub use offline::{OFFLINE_DEADLINE, is_unreachable, may_do_without};
 pub use select::{matching, mismatch};
 pub use serials::Serials;
 pub use staged::{Staged, may_follow, staged};

@@ -4,7 +4,8 @@
 //! file, and PID 1 looks at it anew: this here only saves the node from a boot that would not use it.
 //!
 //! A genuine config that cannot be used takes back what was staged before: its author has replaced that, and what he wants instead cannot
-//! be told. What somebody between node and server can bring about takes nothing back: no answer, another file, an older one.
+//! be told. What somebody between node and server can bring about over HTTPS takes nothing back: no answer, another file, an older one. Over
+//! HTTP any file that the key has signed once will do, as docs/security.md says.
 
 mod report;
 
@@ -29,9 +30,18 @@ use url::Url;
 /// Held while it runs: the timer, the way down and a person may ask at once.
 const LOCK: &str = "/run/tatara/stage.lock";
 
+/// When to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// While the node runs: with PID 1's patience.
+    Now,
+    /// On its way down.
+    Last,
+}
+
 /// A server that does not answer must not hold up a shutdown, which gives this 10 s in all (tatara-stage-last.service): most of that, as a
 /// machine on its way down is busy with everything else that stops.
-const TIMING: Timing = Timing {
+const ON_THE_WAY_DOWN: Timing = Timing {
     connect: Duration::from_secs(8),
     stall: Duration::from_secs(8),
     whole: Duration::from_secs(8),
@@ -50,9 +60,10 @@ enum Outcome {
 }
 
 /// Fetches, and says what the next boot from the disk will be.
-pub(crate) fn run(node: &Node) -> Result<ExitCode, Fault> {
+pub(crate) fn run(node: &Node, look: Look) -> Result<ExitCode, Fault> {
     let _lock = lock::of(node, LOCK)?;
-    let result = stage(node, TIMING);
+    let timing = if look == Look::Last { ON_THE_WAY_DOWN } else { Timing::default() };
+    let result = stage(node, timing);
     report::keep(node, result.as_ref().err())?;
     let outcome = result?;
     let said = match report::waiting(node)? {
@@ -120,8 +131,7 @@ fn take(node: &Node, servers: &Servers<'_>, served: ServedConfig) -> Result<Outc
     if partition.read(state::STAGED, STAGED_MAX_BYTES).is_ok_and(|old| old.as_ref() == Some(&json)) {
         return Ok(Outcome::Same);
     }
-    partition.erase(state::STAGED)?;
-    partition.write(&StateFile::private(state::STAGED, json))?;
+    partition.replace(&StateFile::private(state::STAGED, json))?;
     Ok(Outcome::Staged)
 }
 
@@ -129,6 +139,14 @@ fn take(node: &Node, servers: &Servers<'_>, served: ServedConfig) -> Result<Outc
 fn instead<T>(node: &Node, fault: Fault) -> Result<T, Fault> {
     node.state_partition().erase(state::STAGED)?;
     Err(fault)
+}
+
+/// Whether only another config can help. CPUs that somebody took offline while the node runs, say, are there again at its next boot.
+fn is_the_configs(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Render | Code::CmdlineBad | Code::CpuAbsent | Code::KubernetesPayload | Code::ImageRelease
+    )
 }
 
 /// Whether the node has it already. In a member's copy the secrets of the join are erased; for who has not joined yet, a new token is
@@ -156,7 +174,7 @@ fn complete(
     let keys = genuine::ssh_keys(client, config)?;
     let candidate = Candidate { config, keys: &keys, release: Some(&release) };
     rehearsal::rehearse(&candidate, &node.command_line()?, &node.run("/sys"))
-        .or_else(|fault| instead(node, fault))?;
+        .or_else(|fault| if is_the_configs(fault.code) { instead(node, fault) } else { Err(fault) })?;
     let ServedConfig { bytes, signature } = served;
     // What was parsed is UTF-8.
     let config = String::from_utf8(bytes)

@@ -29,21 +29,11 @@ pub fn is_unreachable(code: Code) -> bool {
     )
 }
 
-/// What makes a boot fetch its config.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fetches {
-    /// How it was started, or what its disk lacks.
-    #[default]
-    Boot,
-    /// A staged config that asks for more than a boot. Nobody may have meant this very reboot to be the one that does it.
-    Staged,
-}
-
 /// Whether a boot goes on with the config that was accepted before, after `waited` of tries that ended with `code`. Never when somebody
 /// asked for a newer one at this boot: by `tatara.refresh`, or with a stick.
 #[must_use]
-pub fn may_do_without(request: &Request, fetches: Fetches, code: Code, waited: Duration) -> bool {
-    (request.origin == Origin::Network || fetches == Fetches::Staged)
+pub fn may_do_without(request: &Request, code: Code, waited: Duration) -> bool {
+    request.origin == Origin::Network
         && !request.refresh
         && is_unreachable(code)
         && waited >= OFFLINE_DEADLINE

@@ -74,7 +74,7 @@ pub(in crate::node) struct StageStatus {
 impl StageStatus {
     /// A config on the server that would not be used: somebody must know.
     pub(in crate::node) fn refused(&self) -> Option<String> {
-        self.failure(false).map(|text| format!("the config on the server is refused: {text}"))
+        self.failure(false).map(|text| format!("the config on the server is not staged: {text}"))
     }
 
     /// For people: what waits, and why that is not known.
@@ -111,7 +111,9 @@ pub(super) fn keep(node: &Node, fault: Option<&Fault>) -> Result<(), Fault> {
 
 /// What is staged, by what the disk holds.
 pub(super) fn waiting(node: &Node) -> Result<Option<Waiting>, Fault> {
-    let Some(json) = node.state_partition().read(state::STAGED, STAGED_MAX_BYTES)? else { return Ok(None) };
+    let json = node.state_partition().read(state::STAGED, STAGED_MAX_BYTES)?;
+    // Zeros are what a power cut left of one that was being erased.
+    let Some(json) = json.filter(|json| json.iter().any(|byte| *byte != 0)) else { return Ok(None) };
     // Where, and not what is there: it may be part of a secret.
     let damaged = |error: serde_json::Error| {
         let (line, column) = (error.line(), error.column());

@@ -1,6 +1,6 @@
 //! Staging from a small web server, over HTTPS with a pinned CA and over HTTP with signatures.
 
-use super::{Outcome, TIMING, report, stage, status};
+use super::{ON_THE_WAY_DOWN, Outcome, report, stage, status};
 use crate::node::Node;
 use minisign::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair as Key};
@@ -107,7 +107,7 @@ impl Fake {
 
     /// One look, and how it is kept.
     fn stage(&self) -> Result<Outcome, Code> {
-        let result = stage(&self.node(), TIMING);
+        let result = stage(&self.node(), ON_THE_WAY_DOWN);
         report::keep(&self.node(), result.as_ref().err()).unwrap();
         result.map_err(|fault| fault.code)
     }

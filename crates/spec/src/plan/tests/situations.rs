@@ -4,8 +4,7 @@ use super::{DISK, NETWORK, config, decide, disk, of_node, on_trial, ours, short}
 use crate::config::Wipe;
 use crate::error::Code;
 use crate::plan::{
-    Content, Desired, Fetches, OFFLINE_DEADLINE, Origin, Plan, Request, Serials, may_do_without,
-    needs_network, plan,
+    Content, Desired, OFFLINE_DEADLINE, Origin, Plan, Request, Serials, may_do_without, needs_network, plan,
 };
 use crate::slot::{Slot, Trial};
 use std::time::Duration;
@@ -109,16 +108,9 @@ fn a_node_does_without_its_config_only_when_nobody_asked_and_nobody_answers() {
         (false, NETWORK, Code::CmdlineBad, late),
     ];
     for (expected, request, code, waited) in rows {
-        let found = may_do_without(&request, Fetches::Boot, code, waited);
+        let found = may_do_without(&request, code, waited);
         assert_eq!(found, expected, "{request:?} {code} {waited:?}");
     }
-    // A staged config may be days old: a server that is away now must not keep the node down.
-    let staged = |request: Request, code, waited| may_do_without(&request, Fetches::Staged, code, waited);
-    assert!(staged(DISK, Code::NetConnect, late) && !staged(DISK, Code::NetConnect, early));
-    assert!(
-        !staged(DISK, Code::ConfigInvalid, late)
-            && !staged(Request { refresh: true, ..DISK }, Code::NetConnect, late)
-    );
     // And without a release such a boot is the only thing that a plan can be.
     let found = |content| decide(&config(3, 5), None, &[disk("/dev/vda", content)], &NETWORK);
     assert_eq!(found(ours()), "boot /dev/vda a");
