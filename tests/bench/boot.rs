@@ -12,7 +12,7 @@ use support::session::{self, Session};
 use support::ssh::Key;
 
 /// Odd, for the median.
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 const DEADLINE: Duration = Duration::from_secs(600);
 /// The kernel's line before it starts the initramfs' init.
 const INIT: &str = "Run /init as init process";
