@@ -84,19 +84,13 @@ pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
 /// With the release that it named then.
 fn read(m: &Machine, disk: &Disk) -> Result<Option<(Wanted, String)>, Fault> {
     let json = StateMount::mount(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
-    // Zeros are what a power cut left of one that was being erased.
-    json.filter(|json| json.iter().any(|byte| *byte != 0)).map(|json| unpack(&json, &m.keys)).transpose()
+    let staged = json.map_or(Ok(None), |json| StagedConfig::parse(&json))?;
+    staged.map(|staged| unpack(staged, &m.keys)).transpose()
 }
 
 /// The disk may have been in other hands since it was written: with keys one of them must have signed the config.
-fn unpack(json: &[u8], signers: &[String]) -> Result<(Wanted, String), Fault> {
-    // Where, and not what is there: it may be part of a secret.
-    let damaged = |e: serde_json::Error| {
-        let message = format!("{} is damaged at line {}, column {}", state::STAGED, e.line(), e.column());
-        Fault::new(Code::Staged, message)
-    };
-    let StagedConfig { config: text, signature, url, keys, release } =
-        serde_json::from_slice(json).map_err(damaged)?;
+fn unpack(staged: StagedConfig, signers: &[String]) -> Result<(Wanted, String), Fault> {
+    let StagedConfig { config: text, signature, url, keys, release } = staged;
     if !signers.is_empty() {
         let missing = || Fault::new(Code::ConfigSignature, "the staged config has no signature");
         signature::verify(Signed::Config, text.as_bytes(), &signature.ok_or_else(missing)?, signers)?;
@@ -112,32 +106,30 @@ mod tests {
     use super::unpack;
     use crate::wanted::Source;
     use minisign::KeyPair;
-    use tatara_spec::Code;
     use tatara_spec::record::StagedConfig;
+    use tatara_spec::{Code, Fault};
 
     const CONFIG: &str = "apiVersion: tatara.dev/v1alpha1\nkind: NodeConfig\nmetadata: {name: n, serial: 3}\n\
          install: {release: {url: r.json}}\nfiles: [{path: /etc/s, content: S3CRET}]\n";
 
-    fn staged(config: &str, signature: Option<String>) -> Vec<u8> {
+    fn staged(config: &str, signature: Option<String>) -> StagedConfig {
         let (url, release) = ("https://h/n.yaml".to_owned(), "r1".to_owned());
         let keys = [("https://h/k".to_owned(), vec!["ssh-ed25519 A".to_owned()])].into();
-        serde_json::to_vec(&StagedConfig { config: config.to_owned(), signature, url, keys, release })
-            .unwrap()
+        StagedConfig { config: config.to_owned(), signature, url, keys, release }
     }
 
-    fn code(json: &[u8], signers: &[String]) -> Code {
-        match unpack(json, signers) {
-            Ok(_) => panic!("it is taken"),
-            Err(fault) => {
-                assert!(!fault.chain().contains("S3CRET"), "{}", fault.chain());
-                fault.code
-            }
-        }
+    fn code_of(fault: Fault) -> Code {
+        assert!(!fault.chain().contains("S3CRET"), "{}", fault.chain());
+        fault.code
+    }
+
+    fn code(staged: StagedConfig, signers: &[String]) -> Code {
+        code_of(unpack(staged, signers).err().expect("a refusal"))
     }
 
     #[test]
     fn all_of_it_comes_back() {
-        let (wanted, release) = unpack(&staged(CONFIG, None), &[]).unwrap();
+        let (wanted, release) = unpack(staged(CONFIG, None), &[]).unwrap();
         assert_eq!(
             (wanted.source, wanted.config.metadata.serial, release.as_str()),
             (Source::Staged, 3, "r1")
@@ -149,14 +141,17 @@ mod tests {
     /// What a power cut, a worn disk or a stranger's hand can leave.
     #[test]
     fn damage_is_told_without_what_is_there() {
-        let good = staged(CONFIG, None);
-        let cuts = [0, 1, good.len() / 2, good.len() - 1];
-        for json in cuts.map(|length| &good[..length]) {
-            assert_eq!(code(json, &[]), Code::Staged, "{} bytes", json.len());
+        let good = serde_json::to_vec(&staged(CONFIG, None)).unwrap();
+        assert_eq!(StagedConfig::parse(&good).unwrap(), Some(staged(CONFIG, None)));
+        let mut half_erased = good.clone();
+        half_erased[..good.len() / 2].fill(0);
+        let cuts = [0, 1, good.len() / 2, good.len() - 1].map(|length| &good[..length]);
+        for json in cuts.into_iter().chain([half_erased.as_slice()]) {
+            assert_eq!(code_of(StagedConfig::parse(json).unwrap_err()), Code::Staged, "{} bytes", json.len());
         }
-        assert_eq!(code(&vec![0; good.len()], &[]), Code::Staged, "while it was erased");
-        assert_eq!(code(&staged("kind: S3CRET", None), &[]), Code::ConfigVersion);
-        assert_eq!(code(&staged(&CONFIG.replace("files", "flies"), None), &[]), Code::ConfigInvalid);
+        assert_eq!(StagedConfig::parse(&vec![0; good.len()]).unwrap(), None, "it was erased");
+        assert_eq!(code(staged("kind: S3CRET", None), &[]), Code::ConfigVersion);
+        assert_eq!(code(staged(&CONFIG.replace("files", "flies"), None), &[]), Code::ConfigInvalid);
     }
 
     #[test]
@@ -165,10 +160,10 @@ mod tests {
         let signers = [pair.pk.to_base64()];
         let signature = minisign::sign(Some(&pair.pk), &pair.sk, CONFIG.as_bytes(), None, None).unwrap();
         let signature = || Some(signature.to_string());
-        assert!(unpack(&staged(CONFIG, signature()), &signers).is_ok());
-        assert_eq!(code(&staged(CONFIG, None), &signers), Code::ConfigSignature);
+        assert!(unpack(staged(CONFIG, signature()), &signers).is_ok());
+        assert_eq!(code(staged(CONFIG, None), &signers), Code::ConfigSignature);
         let changed = CONFIG.replace("serial: 3", "serial: 4");
-        assert_eq!(code(&staged(&changed, signature()), &signers), Code::ConfigSignature);
-        assert_eq!(code(&staged(CONFIG, Some("<html>".to_owned())), &signers), Code::ConfigSignature);
+        assert_eq!(code(staged(&changed, signature()), &signers), Code::ConfigSignature);
+        assert_eq!(code(staged(CONFIG, Some("<html>".to_owned())), &signers), Code::ConfigSignature);
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::config::{Governor, Hugepages, Isolation};
 use crate::cpu::{CpuPlan, CpuSet, Warning};
+use crate::error::{Code, Fault};
+use crate::layout::state;
 use crate::slot::{Slot, Trial};
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,22 @@ pub struct StagedConfig {
 
 /// The largest [`StagedConfig`] as JSON, in bytes: a config and a hundred long lists of keys.
 pub const STAGED_MAX_BYTES: u64 = 16 << 20;
+
+impl StagedConfig {
+    /// Reads the file; `None` when it has only zeros, which a power cut leaves of one that was being erased.
+    ///
+    /// # Errors
+    /// [`Code::Staged`] with where it is damaged, and not what is there: it may be part of a secret.
+    pub fn parse(json: &[u8]) -> Result<Option<Self>, Fault> {
+        if !json.is_empty() && json.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        serde_json::from_slice(json).map(Some).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            Fault::new(Code::Staged, format!("{} is damaged at line {line}, column {column}", state::STAGED))
+        })
+    }
+}
 
 impl std::fmt::Debug for StagedConfig {
     /// Without what may be secret in it.

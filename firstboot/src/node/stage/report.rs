@@ -112,14 +112,7 @@ pub(super) fn keep(node: &Node, fault: Option<&Fault>) -> Result<(), Fault> {
 /// What is staged, by what the disk holds.
 pub(super) fn waiting(node: &Node) -> Result<Option<Waiting>, Fault> {
     let json = node.state_partition().read(state::STAGED, STAGED_MAX_BYTES)?;
-    // Zeros are what a power cut left of one that was being erased.
-    let Some(json) = json.filter(|json| json.iter().any(|byte| *byte != 0)) else { return Ok(None) };
-    // Where, and not what is there: it may be part of a secret.
-    let damaged = |error: serde_json::Error| {
-        let (line, column) = (error.line(), error.column());
-        Fault::new(Code::Staged, format!("{} is damaged at line {line}, column {column}", state::STAGED))
-    };
-    let staged: StagedConfig = serde_json::from_slice(&json).map_err(damaged)?;
+    let Some(staged) = json.map_or(Ok(None), |json| StagedConfig::parse(&json))? else { return Ok(None) };
     let config = config::parse("staged config", staged.config.as_bytes())
         .map_err(|diagnostics| config::to_fault(&diagnostics))?;
     let record: Option<InstallRecord> = read_json(&node.state(state::RECORD))?;
