@@ -240,7 +240,7 @@ fn mount_root(m: &mut Machine, target: &Target) -> Result<(StateMount, String), 
     for name in FILE_SYSTEMS {
         m.drivers.load(name)?;
     }
-    let mut state = StateMount::mount(&target.disk)?;
+    let mut state = StateMount::mount_to_read(&target.disk)?;
     if m.line.kexeced {
         m.resume_timeline(&state)?;
         m.degraded = handover::kept_degraded(&state);

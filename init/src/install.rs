@@ -152,7 +152,6 @@ fn keep(
     // Before the first write: a config whose arguments are impossible here must not become the accepted one.
     let args = enter::node_args(m, wanted)?;
     let mount = StateMount::mount(&disk.path)?;
-    mount.writable()?;
     let mut files = state_files(wanted)?;
     if let Some(release) = &wanted.release
         && holds(&installed.record, target.slot, &release.manifest)

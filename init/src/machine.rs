@@ -88,12 +88,15 @@ impl Machine {
                     .map_err(|e| Fault::caused(Code::Internal, format!("{BUILD} is wrong"), e))
             })?;
         let modules = Path::new("/lib/modules").join(tatara_sys::module::kernel_release());
+        let drivers = Arc::new(Drivers::new(&modules)?);
+        let reporter = Arc::new(Reporter::open(Path::new("/")));
+        load_ahead(&drivers, &reporter);
         Ok(Self {
-            reporter: Arc::new(Reporter::open(Path::new("/"))),
+            reporter,
             build,
             line: cmdline::parse("")?,
             keys: Vec::new(),
-            drivers: Arc::new(Drivers::new(&modules)?),
+            drivers,
             settling: None,
             online: None,
             clock: None,
@@ -141,7 +144,6 @@ impl Machine {
 
     /// Step: drivers of storage controllers. A boot from disk leaves the rest to systemd's udev.
     pub(crate) fn load_storage_drivers(&mut self) -> Result<((), String), Fault> {
-        self.load_ahead();
         // Who knows its disk need not wait for the links of others to come up.
         let class = if self.knows_its_disk() { Class::Direct } else { Class::Storage };
         let mut report = self.drivers.coldplug(class)?;
@@ -152,26 +154,6 @@ impl Machine {
             self.reporter.info(&format!("driver {module} could not be loaded: {error}"));
         }
         Ok(((), format!("loaded={}", report.loaded.len())))
-    }
-
-    /// Loads beside the search for the disk what is needed behind it: in one thread, in the order of need, so that the first is not
-    /// held up by the others. Who needs one of them loads it again, which waits.
-    fn load_ahead(&self) {
-        let (drivers, reporter) = (Arc::clone(&self.drivers), Arc::clone(&self.reporter));
-        let load = move || {
-            for name in FILE_SYSTEMS {
-                if let Err(fault) = drivers.load(name) {
-                    reporter.info(&format!("{}: {}", fault.code, fault.chain()));
-                }
-            }
-            // What fails here systemd tries again, and says so.
-            for name in SYSTEMD_EARLY {
-                let _ = drivers.load(name);
-            }
-            let _ = drivers.coldplug(Class::Early);
-        };
-        // Without memory for a thread they are loaded when they are needed.
-        let _ = std::thread::Builder::new().spawn(load);
     }
 
     fn knows_its_disk(&self) -> bool {
@@ -198,11 +180,14 @@ impl Machine {
     pub(crate) fn find_disks(&mut self) -> Result<(Vec<Disk>, String), Fault> {
         self.settling = Some(begin_settling());
         let mut disks = self.scan()?;
-        if self.knows_its_disk() && !self.is_ours_there(&disks) {
+        let from_disk = self.line.request.origin == Origin::Disk;
+        let mut found = !from_disk || self.is_ours_there(&disks);
+        if !found && self.knows_its_disk() {
             self.drivers.coldplug(Class::Storage)?;
             disks = self.scan()?;
+            found = self.is_ours_there(&disks);
         }
-        if self.line.request.origin == Origin::Disk && !self.is_ours_there(&disks) {
+        if !found {
             let deadline = Instant::now() + DISK_DEADLINE;
             // A disk may sit behind a controller of another class, USB before all.
             self.drivers.coldplug(Class::All)?;
@@ -263,6 +248,26 @@ impl Machine {
     pub(crate) fn hand_timeline_over(&self) -> Result<(), Fault> {
         write_run(run::TIMELINE, &json(&self.reporter.timeline())?)
     }
+}
+
+/// Loads what is needed later beside all that comes before, in the order of need, so that the first is not held up by the others. Who
+/// needs one of them loads it again, which waits.
+fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) {
+    let (drivers, reporter) = (Arc::clone(drivers), Arc::clone(reporter));
+    let load = move || {
+        for name in FILE_SYSTEMS {
+            if let Err(fault) = drivers.load(name) {
+                reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+            }
+        }
+        // What fails here systemd tries again, and says so.
+        for name in SYSTEMD_EARLY {
+            let _ = drivers.load(name);
+        }
+        let _ = drivers.coldplug(Class::Early);
+    };
+    // Without memory for a thread they are loaded when they are needed.
+    let _ = std::thread::Builder::new().spawn(load);
 }
 
 fn begin_settling() -> Settling {

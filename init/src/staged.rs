@@ -83,7 +83,7 @@ pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
 
 /// With the release that it named then.
 fn read(m: &Machine, disk: &Disk) -> Result<Option<(Wanted, String)>, Fault> {
-    let json = StateMount::mount(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
+    let json = StateMount::mount_to_read(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
     let staged = json.map_or(Ok(None), |json| StagedConfig::parse(&json))?;
     staged.map(|staged| unpack(staged, &m.keys)).transpose()
 }

@@ -33,16 +33,18 @@ pub fn run() -> ExitCode {
         eprintln!("this is an init: it runs only as process 1");
         return ExitCode::FAILURE;
     }
-    let mounted = mount_all(Path::new("/"));
-    let mut supervisor =
-        Supervisor { reporter: Reporter::open(Path::new("/")), signals: None, button: None, failures: 0 };
-    if let Err(fault) = mounted.and_then(|()| answer_modprobe(Path::new("/"))) {
+    let mounted = mount_all(Path::new("/")).and_then(|()| answer_modprobe(Path::new("/")));
+    // Before the first child, so that its end is among them.
+    let signals = Signals::block();
+    // The worker has most to do: it does not wait for what only this process needs.
+    let mut first = Some(start_worker());
+    let mut supervisor = Supervisor::new(signals);
+    if let Err(fault) = mounted {
         supervisor.reporter.fail_as("mounts", &fault);
     }
-    supervisor.take_signals();
     loop {
         let started = Instant::now();
-        match supervisor.run_worker() {
+        match supervisor.run_worker(first.take().unwrap_or_else(start_worker)) {
             Happened::Ended(ending) => {
                 let fault = ending.carry_out(&supervisor.reporter);
                 supervisor.retry_after(&fault, started);
@@ -84,6 +86,11 @@ pub fn answer_modprobe(root: &Path) -> Result<(), Fault> {
     std::fs::create_dir_all(&sbin)
         .and_then(|()| std::os::unix::fs::symlink("/init", sbin.join("modprobe")))
         .map_err(|e| Fault::caused(Code::Sys, "cannot answer the kernel's modprobe", e))
+}
+
+fn start_worker() -> Result<Worker, Fault> {
+    unpacked(Path::new("/"))?;
+    Worker::start()
 }
 
 struct Supervisor {
@@ -128,26 +135,23 @@ impl Wish {
 }
 
 impl Supervisor {
-    fn take_signals(&mut self) {
-        match Signals::block() {
-            Ok(signals) => self.signals = Some(signals),
-            Err(error) => self.reporter.info(&format!("PID 1 takes no signals: {}", chain(&error))),
-        }
+    /// Opens the consoles, and takes what may ask for the machine's end.
+    fn new(signals: Result<Signals, tatara_sys::Error>) -> Self {
+        let reporter = Reporter::open(Path::new("/"));
+        let or_say =
+            |what: &str, error: &tatara_sys::Error| reporter.info(&format!("{what}: {}", chain(error)));
+        let signals = signals.inspect_err(|error| or_say("PID 1 takes no signals", error)).ok();
         if let Err(error) = tatara_sys::power::catch_ctrl_alt_del() {
-            self.reporter.info(&format!("Ctrl-Alt-Del restarts without syncing: {}", chain(&error)));
+            or_say("Ctrl-Alt-Del restarts without syncing", &error);
         }
-        match PowerButton::open() {
-            Ok(button) => self.button = Some(button),
-            Err(error) => self.reporter.info(&format!("the power button is not heard: {}", chain(&error))),
-        }
+        let button =
+            PowerButton::open().inspect_err(|error| or_say("the power button is not heard", error)).ok();
+        Self { signals, button, failures: 0, reporter }
     }
 
     /// Runs a worker to its end.
-    fn run_worker(&mut self) -> Happened {
-        if let Err(fault) = unpacked(Path::new("/")) {
-            return Happened::Failed(fault);
-        }
-        let mut worker = match Worker::start() {
+    fn run_worker(&mut self, started: Result<Worker, Fault>) -> Happened {
+        let mut worker = match started {
             Ok(worker) => worker,
             Err(fault) => return Happened::Failed(fault),
         };

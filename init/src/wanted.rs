@@ -91,7 +91,7 @@ pub(crate) fn newest_install(disks: &[Disk]) -> Option<&Disk> {
 
 /// The config that was accepted last on one disk.
 pub(crate) fn accepted_on(disk: &Disk) -> Result<Wanted, Fault> {
-    let mount = StateMount::mount(&disk.path)?;
+    let mount = StateMount::mount_to_read(&disk.path)?;
     let missing =
         || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
     let bytes = mount.read(state::CONFIG, config::SIZE_MAX_BYTES as u64)?.ok_or_else(missing)?;

@@ -1,12 +1,15 @@
 //! Mounting an installed system: root, state, and the overlay of /etc.
 
 use crate::fault::because;
-use crate::{Disk, StateMount, parts};
+use crate::span::{Medium, get};
+use crate::{Disk, StateMount, ext4, parts};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use tatara_disk::gpt::table::Entry;
+use tatara_spec::layout::STATE;
 use tatara_spec::slot::Slot;
 use tatara_spec::{Code, Fault, layout};
 use tatara_sys::block::Access;
@@ -32,7 +35,10 @@ pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount)
     let table = parts::read(&open.medium())?;
     let entry = parts::entry(&table.partitions, parts::root_of(slot))?;
     let node = parts::node(Path::new("/sys"), Path::new("/dev"), disk, entry)?;
-    state.writable()?;
+    if fills_its_partition(&open.medium(), parts::entry(&table.partitions, &STATE)?) {
+        state.has_its_size();
+    }
+    state.writable_for_the_node()?;
     DirBuilder::new()
         .recursive(true)
         .create(target)
@@ -51,6 +57,12 @@ pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount)
         let _ = mount::unmount(target, UnmountFlags::DETACH);
     }
     result
+}
+
+/// Whether the state partition's file system is known to need no growing, as at all boots but the first.
+fn fills_its_partition(medium: &Medium<'_>, entry: &Entry) -> bool {
+    let mut head = [0; ext4::HEAD_BYTES];
+    get(&medium.span(entry), 0, &mut head).is_ok() && ext4::fills(&head, entry.bytes)
 }
 
 /// Undoes [`mount_root`]: unmounts /etc, /var and the root.

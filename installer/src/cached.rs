@@ -5,17 +5,34 @@
 
 use crate::span::{get, put};
 use std::io::{self, Error, ErrorKind, Read, Seek, SeekFrom, Write};
-use tatara_disk::stream::Target;
+use tatara_disk::stream::{Aligned, Target};
 
-/// Bytes of one cached piece: large enough that a kernel is copied in few requests, small enough that eight are nothing.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// How much is read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pieces {
+    /// For reading little at many places: a partition table or a directory of FAT is one piece.
+    Small,
+    /// Large enough that a kernel is copied in few requests, small enough that eight are nothing.
+    Large,
+}
+
+impl Pieces {
+    const fn bytes(self) -> usize {
+        match self {
+            Pieces::Small => 32 * 1024,
+            Pieces::Large => 256 * 1024,
+        }
+    }
+}
+
 /// Pieces kept: FAT code alternates between both tables, a directory and the data.
 const CHUNKS: usize = 8;
 
 struct Chunk {
     /// Offset in the view.
     offset: u64,
-    data: Vec<u8>,
+    /// Aligned, so that it is read without a copy.
+    data: Aligned,
     /// What differs from the device, as byte range in `data`.
     dirty: Option<(usize, usize)>,
 }
@@ -27,14 +44,22 @@ pub(crate) struct Cached<'a> {
     bytes: u64,
     sector_bytes: usize,
     position: u64,
+    chunk_bytes: usize,
     /// Least recently used first.
     chunks: Vec<Chunk>,
 }
 
 impl<'a> Cached<'a> {
     /// A view; `start` and `bytes` are multiples of `sector_bytes`, the device's logical sector.
-    pub(crate) fn new(target: &'a dyn Target, start: u64, bytes: u64, sector_bytes: u32) -> Self {
-        Self { target, start, bytes, sector_bytes: sector_bytes as usize, position: 0, chunks: Vec::new() }
+    pub(crate) fn new(
+        target: &'a dyn Target,
+        start: u64,
+        bytes: u64,
+        sector_bytes: u32,
+        pieces: Pieces,
+    ) -> Self {
+        let (sector_bytes, chunk_bytes) = (sector_bytes as usize, pieces.bytes());
+        Self { target, start, bytes, sector_bytes, position: 0, chunk_bytes, chunks: Vec::new() }
     }
 
     /// Writes what has changed and has the device make it durable.
@@ -64,11 +89,11 @@ impl<'a> Cached<'a> {
 
     /// The chunk that `position` is in, and the offset in it. `whole` means that all of it will be overwritten.
     fn chunk(&mut self, overwritten: usize) -> io::Result<(&mut Chunk, usize)> {
-        let offset = self.position / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;
+        let offset = self.position / self.chunk_bytes as u64 * self.chunk_bytes as u64;
         let within = usize::try_from(self.position - offset).map_err(Error::other)?;
         let chunk = match self.chunks.iter().position(|chunk| chunk.offset == offset) {
             Some(index) => self.chunks.remove(index),
-            None => self.load(offset, within == 0 && overwritten >= CHUNK_BYTES)?,
+            None => self.load(offset, within == 0 && overwritten >= self.chunk_bytes)?,
         };
         self.chunks.push(chunk);
         let last = self.chunks.last_mut().ok_or(ErrorKind::NotFound)?;
@@ -76,15 +101,14 @@ impl<'a> Cached<'a> {
     }
 
     fn load(&mut self, offset: u64, overwritten: bool) -> io::Result<Chunk> {
-        let mut data = if self.chunks.len() < CHUNKS {
-            Vec::new()
-        } else {
-            let mut oldest = self.chunks.remove(0);
-            write_back(self.target, self.start, self.sector_bytes, &mut oldest)?;
-            oldest.data
-        };
-        let length = (self.bytes - offset).min(CHUNK_BYTES as u64);
-        data.resize(usize::try_from(length).map_err(Error::other)?, 0);
+        let length =
+            usize::try_from((self.bytes - offset).min(self.chunk_bytes as u64)).map_err(Error::other)?;
+        let mut oldest = (self.chunks.len() == CHUNKS).then(|| self.chunks.remove(0));
+        if let Some(oldest) = &mut oldest {
+            write_back(self.target, self.start, self.sector_bytes, oldest)?;
+        }
+        let free = oldest.map(|oldest| oldest.data).filter(|data| data.len() == length);
+        let mut data = free.unwrap_or_else(|| Aligned::zeroed(length));
         if !overwritten {
             get(self.target, self.start + offset, &mut data)?;
         }
@@ -151,7 +175,7 @@ impl Seek for Cached<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHUNK_BYTES, Cached};
+    use super::{Cached, Pieces};
     use crate::power_cut::FakeDisk;
     use crate::span::get;
     use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
@@ -159,6 +183,7 @@ mod tests {
 
     /// More pieces than are kept, and a last one that is not whole.
     const BYTES: usize = 12 * CHUNK_BYTES + 1024;
+    const CHUNK_BYTES: usize = Pieces::Small.bytes();
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
@@ -169,7 +194,7 @@ mod tests {
         ) {
             let disk = FakeDisk::default();
             let mut model = vec![0; BYTES];
-            let mut view = Cached::new(&disk, 4096, BYTES as u64, 512);
+            let mut view = Cached::new(&disk, 4096, BYTES as u64, 512, Pieces::Small);
             for (at, length, value) in writes {
                 let end = (at + length).min(BYTES);
                 model[at..end].fill(value);
@@ -189,7 +214,7 @@ mod tests {
     #[test]
     fn nothing_is_written_behind_the_end() {
         let disk = FakeDisk::default();
-        let mut view = Cached::new(&disk, 0, 1024, 512);
+        let mut view = Cached::new(&disk, 0, 1024, 512, Pieces::Large);
         view.seek(SeekFrom::Start(1020)).unwrap();
         assert_eq!(view.write(&[1; 10]).unwrap(), 4);
         assert_eq!(view.write(&[1; 10]).unwrap(), 0);

@@ -1,5 +1,6 @@
 //! What a disk holds, from its bytes and, if it is ours, from its state partition.
 
+use crate::cached::Pieces;
 use crate::span::{Medium, get};
 use crate::{bootenv, ext4, grub, write};
 use rustix::io::Errno;
@@ -27,7 +28,7 @@ pub(crate) fn judge(medium: &Medium<'_>, read_record: ReadRecord<'_>) -> Found {
     if write::is_marked(medium).unwrap_or(false) {
         return Found { content: Content::Interrupted, labels: Vec::new() };
     }
-    match table::read(&mut medium.cached(), medium.sector_bytes) {
+    match table::read(&mut medium.cached(Pieces::Small), medium.sector_bytes) {
         Err(error) => {
             let fault = Fault::caused(Code::DiskRead, "its partition table cannot be read", error);
             Found { content: Content::Unreadable(fault.chain()), labels: Vec::new() }
@@ -99,7 +100,7 @@ fn without_record(medium: &Medium<'_>, lost: &str) -> Result<Content, Fault> {
 }
 
 fn foreign(medium: &Medium<'_>) -> Content {
-    match probe::signatures(&mut medium.cached(), medium.bytes, medium.sector_bytes) {
+    match probe::signatures(&mut medium.cached(Pieces::Small), medium.bytes, medium.sector_bytes) {
         Err(error) => Content::Unreadable(format!("it cannot be read: {error}")),
         Ok(found) if found.is_empty() => Content::Empty,
         Ok(found) => Content::Foreign(found.iter().map(ToString::to_string).collect()),

@@ -1,6 +1,7 @@
 //! The EFI system partition: what is put on it, read from it and compared. The kernel never mounts it.
 
 use crate::artifact::{BootFiles, Handover, memfd, rewind};
+use crate::cached::Pieces;
 use crate::fault::{esp_read, esp_write, reading, writing};
 use crate::span::Medium;
 use std::fs::File;
@@ -57,7 +58,7 @@ pub(crate) fn format(medium: &Medium<'_>, entry: &Entry, label: &str, volume_id:
         label: label.to_owned(),
         volume_id,
     };
-    let mut view = medium.cached_part(entry);
+    let mut view = medium.cached_part(entry, Pieces::Large);
     fat::format(&mut view, &options).map_err(esp_write)?;
     view.sync().map_err(writing("the EFI system partition"))
 }
@@ -68,7 +69,7 @@ pub(crate) fn write(
     entry: &Entry,
     files: &[(String, Content<'_>)],
 ) -> Result<(), Fault> {
-    let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_write)?;
+    let mut volume = Volume::open(medium.cached_part(entry, Pieces::Large)).map_err(esp_write)?;
     for (path, content) in files {
         let bytes = content.bytes().map_err(reading(path))?;
         let mut reader = content.reader().map_err(reading(path))?;
@@ -83,7 +84,7 @@ pub(crate) fn verify(
     entry: &Entry,
     files: &[(String, Content<'_>)],
 ) -> Result<(), Fault> {
-    let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_read)?;
+    let mut volume = Volume::open(medium.cached_part(entry, Pieces::Large)).map_err(esp_read)?;
     for (path, content) in files {
         let found = volume.read(path, FILE_MAX_BYTES).map_err(esp_read)?;
         let mut wanted = content.reader().map_err(reading(path))?;
@@ -140,20 +141,20 @@ pub(crate) fn grub_files<'a>(files: &'a BootFiles, grubenv: &'a [u8]) -> Vec<(St
 
 /// A small file; `None` when it is not there.
 pub(crate) fn read_small(medium: &Medium<'_>, entry: &Entry, path: &str) -> Result<Option<Vec<u8>>, Fault> {
-    let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_read)?;
+    let mut volume = Volume::open(medium.cached_part(entry, Pieces::Small)).map_err(esp_read)?;
     volume.read_if_exists(path, MIB).map_err(esp_read)
 }
 
 /// Overwrites a file in place, data only.
 pub(crate) fn overwrite(medium: &Medium<'_>, entry: &Entry, path: &str, bytes: &[u8]) -> Result<(), Fault> {
-    let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_read)?;
+    let mut volume = Volume::open(medium.cached_part(entry, Pieces::Small)).map_err(esp_read)?;
     volume.overwrite(path, bytes).map_err(esp_write)?;
     volume.into_inner().sync().map_err(writing(path))
 }
 
 /// Free bytes, with those of `replaced` counted as free.
 pub(crate) fn room(medium: &Medium<'_>, entry: &Entry, replaced: &[String]) -> Result<u64, Fault> {
-    let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_read)?;
+    let mut volume = Volume::open(medium.cached_part(entry, Pieces::Large)).map_err(esp_read)?;
     let mut room = volume.free_bytes().map_err(esp_read)?;
     for path in replaced {
         let old = volume.read_if_exists(path, FILE_MAX_BYTES).map_err(esp_read)?;
@@ -164,7 +165,7 @@ pub(crate) fn room(medium: &Medium<'_>, entry: &Entry, replaced: &[String]) -> R
 
 /// A slot's kernel and initramfs in memory.
 pub(crate) fn load(medium: &Medium<'_>, entry: &Entry, slot: Slot) -> Result<Handover, Fault> {
-    let mut volume = Volume::open(medium.cached_part(entry)).map_err(esp_read)?;
+    let mut volume = Volume::open(medium.cached_part(entry, Pieces::Large)).map_err(esp_read)?;
     let mut load = |path: &str| -> Result<File, Fault> {
         let bytes = volume.read(path, FILE_MAX_BYTES).map_err(esp_read)?;
         let mut file = memfd(path)?;

@@ -13,12 +13,17 @@ pub(crate) const HEAD_BYTES: usize = 4096;
 /// Where the superblock starts.
 const SUPERBLOCK: usize = 1024;
 const SUPERBLOCK_BYTES: usize = 1024;
+const BLOCKS_LOW: usize = 0x4;
+const LOG_BLOCK_BYTES: usize = 0x18;
 const MAGIC: usize = 0x38;
 const FEATURE_INCOMPAT: usize = 0x60;
 const FEATURE_RO_COMPAT: usize = 0x64;
 const UUID: usize = 0x68;
+const BLOCKS_HIGH: usize = 0x150;
 const CHECKSUM_SEED: usize = 0x270;
 const CHECKSUM: usize = 0x3fc;
+/// `EXT4_FEATURE_INCOMPAT_64BIT`: block numbers have a high half.
+const BITS_64: u32 = 0x80;
 /// `EXT4_FEATURE_INCOMPAT_CSUM_SEED`: checksums start from `s_checksum_seed`, not from the UUID.
 const CSUM_SEED: u32 = 0x2000;
 /// `EXT4_FEATURE_RO_COMPAT_METADATA_CSUM`.
@@ -76,9 +81,18 @@ pub(crate) fn set_uuid(head: &mut [u8; HEAD_BYTES], uuid: [u8; 16]) -> Result<()
     Ok(())
 }
 
+/// Whether the file system with this head takes all of a partition of `bytes`.
+pub(crate) fn fills(head: &[u8; HEAD_BYTES], bytes: u64) -> bool {
+    let block = &head[SUPERBLOCK..SUPERBLOCK + SUPERBLOCK_BYTES];
+    let high = if u32_at(block, FEATURE_INCOMPAT) & BITS_64 == 0 { 0 } else { u32_at(block, BLOCKS_HIGH) };
+    let blocks = u64::from(high) << 32 | u64::from(u32_at(block, BLOCKS_LOW));
+    let block_bytes = 1024_u64.checked_shl(u32_at(block, LOG_BLOCK_BYTES)).filter(|bytes| *bytes > 0);
+    block_bytes.is_some_and(|block_bytes| blocks == bytes / block_bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{HEAD_BYTES, set_uuid};
+    use super::{HEAD_BYTES, fills, set_uuid};
     use std::os::unix::fs::FileExt;
     use std::process::Command;
 
@@ -113,6 +127,17 @@ mod tests {
             assert!(check.status.success(), "{features}: {text}");
             assert_eq!(head[1024 + 0x68..1024 + 0x78], *b"0123456789abcdef");
         }
+    }
+
+    #[test]
+    fn a_partition_is_filled_up_to_a_rest_of_a_block() {
+        for features in ["64bit", "^64bit"] {
+            let (_, head) = mke2fs(features);
+            assert!(fills(&head, 16 << 20) && fills(&head, (16 << 20) + 1023), "{features}");
+            assert!(!fills(&head, 32 << 20) && !fills(&head, 8 << 20), "{features}");
+        }
+        assert!(!fills(&[0; HEAD_BYTES], 16 << 20));
+        assert!(!fills(&[0xff; HEAD_BYTES], 16 << 20), "a block size that is none");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The partitions of an installed disk: in its table, and as nodes that can be mounted.
 
+use crate::cached::Pieces;
 use crate::fault::because;
 use crate::span::Medium;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const NODE_POLL: Duration = Duration::from_millis(20);
 /// # Errors
 /// [`Code::DiskRead`] when it cannot be read or the disk is not ours.
 pub(crate) fn read(medium: &Medium<'_>) -> Result<Table, Fault> {
-    let found = table::read(&mut medium.cached(), medium.sector_bytes)
+    let found = table::read(&mut medium.cached(Pieces::Small), medium.sector_bytes)
         .map_err(because(Code::DiskRead, "cannot read the partition table"))?;
     found
         .filter(table::is_ours)
@@ -96,14 +97,10 @@ pub(crate) fn is_known(sys_root: &Path, dev_root: &Path, disk: &str, entry: &Ent
 }
 
 fn look(sys_root: &Path, dev_root: &Path, disk: &str, entry: &Entry) -> Result<Option<PathBuf>, Fault> {
-    let disks = tatara_sys::block::enumerate(sys_root, dev_root)
-        .map_err(because(Code::Sys, "cannot list the disks"))?;
-    let part = disks
-        .iter()
-        .filter(|found| found.dev_path == Path::new(disk))
-        .flat_map(|found| &found.partitions)
-        .find(|part| part.number == entry.number);
+    let known = tatara_sys::block::partitions(sys_root, dev_root, Path::new(disk))
+        .map_err(because(Code::Sys, format!("cannot list the partitions of {disk}")))?;
+    let part = known.into_iter().find(|part| part.number == entry.number);
     Ok(part
         .filter(|p| p.start_bytes == entry.first_byte && p.bytes == entry.bytes && p.dev_path.exists())
-        .map(|p| p.dev_path.clone()))
+        .map(|p| p.dev_path))
 }

@@ -1,5 +1,6 @@
 //! Parts of a disk as targets of their own.
 
+use crate::cached::{Cached, Pieces};
 use crate::ext4::HEAD_BYTES;
 use std::io::{self, Error, ErrorKind};
 use std::sync::{Mutex, PoisonError};
@@ -60,14 +61,14 @@ impl<'a> Medium<'a> {
 
     /// A seekable view of all of it.
     #[must_use]
-    pub(crate) fn cached(&self) -> crate::cached::Cached<'a> {
-        crate::cached::Cached::new(self.target, 0, self.bytes, self.sector_bytes)
+    pub(crate) fn cached(&self, pieces: Pieces) -> Cached<'a> {
+        Cached::new(self.target, 0, self.bytes, self.sector_bytes, pieces)
     }
 
     /// A seekable view of a partition.
     #[must_use]
-    pub(crate) fn cached_part(&self, entry: &Entry) -> crate::cached::Cached<'a> {
-        crate::cached::Cached::new(self.target, entry.first_byte, entry.bytes, self.sector_bytes)
+    pub(crate) fn cached_part(&self, entry: &Entry, pieces: Pieces) -> Cached<'a> {
+        Cached::new(self.target, entry.first_byte, entry.bytes, self.sector_bytes, pieces)
     }
 }
 

@@ -34,19 +34,25 @@ impl StateMount {
     /// # Errors
     /// [`Code::StateMount`] when it cannot be mounted; [`Code::DiskRead`] when it cannot be found.
     pub fn mount(disk: &str) -> Result<Self, Fault> {
+        let found = Self::mount_to_read(disk)?;
+        found.writable()?;
+        Ok(found)
+    }
+
+    /// As [`StateMount::mount`], for reading: one that is not mounted yet is mounted read-only.
+    ///
+    /// # Errors
+    /// As [`StateMount::mount`].
+    pub fn mount_to_read(disk: &str) -> Result<Self, Fault> {
         let path = mount_point(disk);
         if is_mounted(&path) {
             // Writable means grown: nobody makes it writable otherwise.
             let bytes = if is_writable(&path) { 0 } else { partition_bytes(&path)? };
-            let found = Self { path, bytes };
-            found.writable()?;
-            return Ok(found);
+            return Ok(Self { path, bytes });
         }
         let open = Disk::open(Path::new(disk), Access::Read)?;
         let table = parts::read(&open.medium())?;
-        let found = Self::mount_entry(disk, parts::entry(&table.partitions, &STATE)?)?;
-        found.writable()?;
-        Ok(found)
+        Self::mount_entry(disk, parts::entry(&table.partitions, &STATE)?)
     }
 
     /// As [`StateMount::mount`] where the partition is known already, but read-only: what a power cut left in the journal is
@@ -77,16 +83,33 @@ impl StateMount {
         &self.path
     }
 
+    /// It is known that its file system need not be grown.
+    pub(crate) fn has_its_size(&mut self) {
+        self.bytes = 0;
+    }
+
     /// Makes it writable and grows its file system to the size of its partition; does nothing when both are so. For every boot:
     /// an install that was cut off between the two, or a disk that has grown, is put right.
     ///
     /// # Errors
     /// [`Code::StateMount`].
-    pub fn writable(&self) -> Result<(), Fault> {
+    pub(crate) fn writable(&self) -> Result<(), Fault> {
         if is_writable(&self.path) && self.bytes == 0 {
             return Ok(());
         }
-        mount::remount(&self.path, MountFlags::empty(), "")
+        self.remount_writable("")
+    }
+
+    /// As [`StateMount::writable`], and the tables of inodes that mkfs left out are written from now on (ext4(5), init_itable).
+    ///
+    /// # Errors
+    /// [`Code::StateMount`].
+    pub(crate) fn writable_for_the_node(&self) -> Result<(), Fault> {
+        self.remount_writable("init_itable")
+    }
+
+    fn remount_writable(&self, options: &str) -> Result<(), Fault> {
+        mount::remount(&self.path, MountFlags::empty(), options)
             .map_err(because(Code::StateMount, "the state partition cannot be made writable"))?;
         if self.bytes == 0 {
             return Ok(());
@@ -161,10 +184,10 @@ impl StateMount {
     /// # Errors
     /// [`Code::StateMount`].
     pub fn move_to(&mut self, target: &Path) -> Result<(), Fault> {
-        let failed = || because(Code::StateMount, "the state partition cannot become /var");
-        mount::move_mount(&self.path, target).map_err(failed())?;
+        mount::move_mount(&self.path, target)
+            .map_err(because(Code::StateMount, "the state partition cannot become /var"))?;
         target.clone_into(&mut self.path);
-        mount::remount(target, MountFlags::empty(), "init_itable").map_err(failed())
+        Ok(())
     }
 
     /// Writes everything out and unmounts.

@@ -1,6 +1,7 @@
 //! The USB stick: a plain file with the same table, FAT and GRUB as a disk, but one kernel and a file for kernel arguments.
 
 use crate::artifact::Directory;
+use crate::cached::Pieces;
 use crate::content::USB_ESP_LABEL;
 use crate::fault::{because, table as table_fault, writing};
 use crate::span::Medium;
@@ -58,7 +59,7 @@ pub fn build(out: &mut File, release_dir: &Path, args: &str) -> Result<Image, Fa
     let identity = identity(release);
     let [bios, esp] = partitions(&identity, esp_bytes)?;
 
-    let mut view = medium.cached();
+    let mut view = medium.cached(Pieces::Large);
     let parts = [bios.clone(), esp.clone()];
     table::write_with_guid(&mut view, SECTOR_BYTES, bytes, &parts, guid(&identity, "disk"))
         .map_err(table_fault)?;

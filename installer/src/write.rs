@@ -1,6 +1,7 @@
 //! The writes of an install, one function a stage, over any [`Medium`]; [`crate::install`] says in which order.
 
 use crate::artifact::BootFiles;
+use crate::cached::Pieces;
 use crate::fault::{because, reading, table as table_fault, writing};
 use crate::span::{Beheaded, Medium, get, put};
 use crate::{ext4, grub, parts};
@@ -23,7 +24,7 @@ const MARK: &[u8] = b"tatara: an install of this disk is not complete\n";
 /// the disk, of the partitions that it has and of those that it will get. Every stage is durable before the next begins.
 pub(crate) fn erase(medium: &Medium<'_>, planned: &[Entry]) -> Result<(), Fault> {
     let failed = || writing("over what the disk held before");
-    let old = table::read(&mut medium.cached(), medium.sector_bytes)
+    let old = table::read(&mut medium.cached(Pieces::Small), medium.sector_bytes)
         .map_err(because(Code::DiskRead, "cannot read the old partition table"))?;
     let old = old.map(|table| table.partitions).unwrap_or_default();
     mark(medium).map_err(failed())?;
@@ -77,7 +78,7 @@ fn zero(medium: &Medium<'_>, offset: u64, bytes: u64) -> std::io::Result<()> {
 
 /// Writes both copies of the table; in place of boot code, what has a BIOS go on to the next device.
 pub(crate) fn table(medium: &Medium<'_>, planned: &[Entry]) -> Result<(), Fault> {
-    let mut view = medium.cached();
+    let mut view = medium.cached(Pieces::Large);
     table::write(&mut view, medium.sector_bytes, medium.bytes, planned).map_err(table_fault)?;
     let hand_back = view.seek(SeekFrom::Start(0)).and_then(|_| view.write_all(grub::NOT_BOOTABLE));
     hand_back.and_then(|()| view.sync()).map_err(writing("the partition table"))

@@ -195,11 +195,16 @@ impl Tables {
             }
             dep.push('\n');
         }
-        let alias = self.aliases.iter().filter(|(_, module)| inside.contains(module.as_str()));
+        // Sorted, because PID 1 sorts them at every boot.
+        let alias: BTreeSet<_> =
+            self.aliases.iter().filter(|(_, module)| inside.contains(module.as_str())).collect();
         let softdep = self.softdeps.iter().filter(|(module, _)| inside.contains(module.as_str()));
         vec![
             ("modules.dep", dep),
-            ("modules.alias", alias.map(|(pattern, module)| format!("alias {pattern} {module}\n")).collect()),
+            (
+                "modules.alias",
+                alias.iter().map(|(pattern, module)| format!("alias {pattern} {module}\n")).collect(),
+            ),
             (
                 "modules.softdep",
                 softdep.map(|(module, words)| format!("softdep {module} {}\n", words.join(" "))).collect(),

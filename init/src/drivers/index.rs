@@ -3,6 +3,7 @@
 use super::alias::{Aliases, normalise};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::OnceLock;
 use tatara_spec::{Code, Fault};
 
 /// One module.
@@ -37,7 +38,9 @@ struct Soft {
 pub(crate) struct Index {
     modules: Vec<Module>,
     by_name: HashMap<String, usize>,
-    aliases: Aliases,
+    alias_text: String,
+    /// Parsed by who needs one first: a module that is asked for by its name need not wait for them.
+    aliases: OnceLock<Aliases>,
     soft: HashMap<String, Soft>,
     builtin: HashSet<String>,
 }
@@ -56,19 +59,20 @@ impl Index {
         let optional = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
         Ok(Self::parse(
             &read("modules.dep")?,
-            &read("modules.alias")?,
+            read("modules.alias")?,
             &optional("modules.softdep"),
             &optional("modules.builtin"),
         ))
     }
 
     /// Parses the four files. Lines that are none are ignored, as libkmod does.
-    pub(crate) fn parse(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Self {
+    pub(crate) fn parse(dep: &str, alias: String, softdep: &str, builtin: &str) -> Self {
         let modules: Vec<_> = dep.lines().filter_map(parse_dep).collect();
         Self {
             by_name: modules.iter().enumerate().map(|(i, module)| (module.name.clone(), i)).collect(),
             modules,
-            aliases: Aliases::parse(alias),
+            alias_text: alias,
+            aliases: OnceLock::new(),
             soft: softdep.lines().filter_map(parse_softdep).collect(),
             builtin: builtin.lines().map(|line| module_name(line.trim())).collect(),
         }
@@ -89,7 +93,8 @@ impl Index {
         if let Some(module) = self.by_name.get(&normalise(name)) {
             return vec![*module];
         }
-        self.aliases.lookup(name).iter().filter_map(|module| self.by_name.get(*module).copied()).collect()
+        let aliases = self.aliases.get_or_init(|| Aliases::parse(&self.alias_text));
+        aliases.lookup(name).iter().filter_map(|module| self.by_name.get(*module).copied()).collect()
     }
 
     /// The jobs that load `wanted` with all they need, in an order that works; modules that `skip` names are left out.
@@ -198,7 +203,7 @@ mod tests {
     fn index() -> Index {
         Index::parse(
             DEP,
-            ALIAS,
+            ALIAS.to_owned(),
             SOFTDEP,
             "kernel/fs/overlayfs/overlay.ko\nkernel/drivers/tty/serial/8250/8250-core.ko\n",
         )

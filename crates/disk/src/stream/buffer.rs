@@ -4,13 +4,16 @@ use memmap2::{Advice, MmapMut};
 use std::alloc::{Layout, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 
-/// Memory in pages of its own, so that it starts at a multiple of [`super::ALIGNMENT`]; in huge ones where the kernel has them
-/// (Documentation/admin-guide/mm/transhuge.rst), because direct I/O looks up every page of every request.
+/// Memory in pages of its own, so that it starts at a multiple of [`super::ALIGNMENT`]; a large one in huge pages where the kernel has
+/// them (Documentation/admin-guide/mm/transhuge.rst), because direct I/O looks up every page of every request.
 #[derive(Debug)]
 pub struct Aligned {
     memory: MmapMut,
     bytes: usize,
 }
+
+/// A smaller buffer would have a whole huge page zeroed for it.
+const HUGE_BYTES: usize = 2 << 20;
 
 /// Memory behind the buffer that nobody uses. QEMU's `vinsertf128` reads 32 bytes where the CPU reads 16
 /// (target/i386/tcg/decode-new.c.inc has `W,qq`), so that BLAKE3 of a buffer at the end of a mapping would end an emulated machine's worker.
@@ -21,8 +24,10 @@ impl Aligned {
     #[must_use]
     pub fn zeroed(bytes: usize) -> Self {
         let memory = MmapMut::map_anon(bytes + SPARE_BYTES).unwrap_or_else(|_| no_memory(bytes));
-        // A wish: a kernel without huge pages serves as well.
-        let _ = memory.advise(Advice::HugePage);
+        if bytes >= HUGE_BYTES {
+            // A wish: a kernel without huge pages serves as well.
+            let _ = memory.advise(Advice::HugePage);
+        }
         Self { memory, bytes }
     }
 }

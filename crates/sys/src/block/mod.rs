@@ -122,8 +122,6 @@ pub struct Partition {
     pub start_bytes: u64,
     /// Size in bytes.
     pub bytes: u64,
-    /// GPT partition name.
-    pub partname: Option<String>,
 }
 
 /// Lists the disks in `block` below `sys`, sorted by name, with their nodes in `dev`. Left out: what [`NOT_DISKS`] names, eMMC's boot
@@ -140,6 +138,15 @@ pub fn enumerate(sys: &Path, dev: &Path) -> Result<Vec<BlockDevice>> {
         }
     }
     Ok(disks)
+}
+
+/// The partitions that the kernel knows of one disk (`/dev/NAME`, below `dev`), by number; none for a disk that it does not know.
+///
+/// # Errors
+/// As [`enumerate`].
+pub fn partitions(sys: &Path, dev: &Path, disk: &Path) -> Result<Vec<Partition>> {
+    let name = disk.strip_prefix(dev).unwrap_or(disk).to_string_lossy().replace('/', "!");
+    read_partitions(&sys.join("block").join(&name), &name, dev)
 }
 
 fn is_disk(name: &str) -> bool {
@@ -203,18 +210,11 @@ fn read_partitions(dir: &Path, disk: &str, dev: &Path) -> Result<Vec<Partition>>
             dev_path: node(dev, &name),
             start_bytes: units("start"),
             bytes: units("size"),
-            partname: partname(&below),
             name,
         });
     }
     partitions.sort_by_key(|partition| partition.number);
     Ok(partitions)
-}
-
-/// `PARTNAME=` of a partition's `uevent` file.
-fn partname(dir: &Path) -> Option<String> {
-    let text = sysfs::text(dir, "uevent")?;
-    text.lines().find_map(|line| line.strip_prefix("PARTNAME=")).map(str::to_owned)
 }
 
 /// virtio-blk has it beside the disk, NVMe and MMC in the device, SCSI and ATA in VPD page 0x80.

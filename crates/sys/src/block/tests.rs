@@ -1,6 +1,6 @@
 //! Enumeration, on directories made like the kernel's.
 
-use super::{Transport, enumerate, vpd_serial};
+use super::{Transport, enumerate, partitions, vpd_serial};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,6 @@ fn a_sata_disk_with_partitions() {
             ("sda2/partition", b"2\n"),
             ("sda2/start", b"2048\n"),
             ("sda2/size", b"2048\n"),
-            ("sda2/uevent", b"DEVTYPE=partition\nPARTN=2\nPARTNAME=tatara-esp\n"),
         ],
     );
     fs::create_dir_all(dir.join("sda2/holders/dm-0")).unwrap();
@@ -71,8 +70,9 @@ fn a_sata_disk_with_partitions() {
     assert_eq!((disk.transport, disk.dev_path.as_path()), (Some(Transport::Sata), Path::new("/dev/sda")));
     assert_eq!(disk.partitions.iter().map(|p| p.number).collect::<Vec<_>>(), [2, 10]);
     assert_eq!((disk.partitions[0].start_bytes, disk.partitions[0].bytes), (1 << 20, 1 << 20));
-    assert_eq!(disk.partitions[0].partname.as_deref(), Some("tatara-esp"));
-    assert_eq!(disk.partitions[1].partname, None);
+    let known = |disk| partitions(sys.0.path(), Path::new("/dev"), Path::new(disk)).unwrap();
+    assert_eq!(known("/dev/sda"), disk.partitions);
+    assert!(known("/dev/sdb").is_empty());
     assert_eq!(disk.holders, ["dm-0"]);
 }
 
