@@ -178,6 +178,7 @@ fn finish(
     let warnings = cpu_plan(wanted)?.warnings.iter().map(ToString::to_string).collect();
     let said = Said { degraded, warnings };
     leave_records(m, target, state, said)?;
+    m.finish_loading();
     m.ok(Step::SwitchRoot, &format!("slot={} disk={}", target.slot, target.disk));
     m.hand_timeline_over()?;
     Ok(Exit::SwitchRoot)

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tatara_http::backoff::Backoff;
 use tatara_init::clock::Source;
@@ -52,6 +53,8 @@ pub(crate) struct Machine {
     /// Keys of the initramfs and the command line: with any, config and release must be signed.
     pub(crate) keys: Vec<String>,
     pub(crate) drivers: Arc<Drivers>,
+    /// The thread of [`load_ahead`].
+    loading: Option<JoinHandle<()>>,
     /// Whether disks are still appearing; from the search for the disk on.
     settling: Option<Settling>,
     pub(crate) online: Option<Online>,
@@ -90,13 +93,14 @@ impl Machine {
         let modules = Path::new("/lib/modules").join(tatara_sys::module::kernel_release());
         let drivers = Arc::new(Drivers::new(&modules)?);
         let reporter = Arc::new(Reporter::open(Path::new("/")));
-        load_ahead(&drivers, &reporter);
+        let loading = load_ahead(&drivers, &reporter);
         Ok(Self {
             reporter,
             build,
             line: cmdline::parse("")?,
             keys: Vec::new(),
             drivers,
+            loading,
             settling: None,
             online: None,
             clock: None,
@@ -154,6 +158,12 @@ impl Machine {
             self.reporter.info(&format!("driver {module} could not be loaded: {error}"));
         }
         Ok(((), format!("loaded={}", report.loaded.len())))
+    }
+
+    /// Waits until what systemd wants at its start is loaded: for one module that is missing it reads the index of all.
+    pub(crate) fn finish_loading(&mut self) {
+        // A panic in it was printed; the boot goes on.
+        let _ = self.loading.take().map(JoinHandle::join);
     }
 
     fn knows_its_disk(&self) -> bool {
@@ -252,7 +262,7 @@ impl Machine {
 
 /// Loads what is needed later beside all that comes before, in the order of need, so that the first is not held up by the others. Who
 /// needs one of them loads it again, which waits.
-fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) {
+fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) -> Option<JoinHandle<()>> {
     let (drivers, reporter) = (Arc::clone(drivers), Arc::clone(reporter));
     let load = move || {
         for name in FILE_SYSTEMS {
@@ -267,7 +277,7 @@ fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) {
         let _ = drivers.coldplug(Class::Early);
     };
     // Without memory for a thread they are loaded when they are needed.
-    let _ = std::thread::Builder::new().spawn(load);
+    std::thread::Builder::new().spawn(load).ok()
 }
 
 fn begin_settling() -> Settling {

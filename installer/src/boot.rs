@@ -3,9 +3,10 @@
 use crate::fault::because;
 use crate::span::{Medium, get};
 use crate::{Disk, StateMount, ext4, parts};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::fs::{DirBuilder, File};
+use rustix::fs::{Advice, Mode, OFlags, ResolveFlags};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind, Read};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use tatara_disk::gpt::table::Entry;
@@ -21,8 +22,9 @@ const ETC_DIR: &str = "/run/tatara/etc";
 const INIT: &str = "sbin/init";
 /// Symbolic links are followed inside of the root; this is how the kernel does that (openat2(2)).
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT;
-/// Read at once by [`read_ahead`].
-const READ_AHEAD_BYTES: usize = 256 * 1024;
+/// What [`read_ahead`] asks for at once: the kernel may leave out what is beyond a device's read-ahead, whose default this is
+/// (mm/readahead.c, `force_page_cache_ra`).
+const READ_AHEAD_BYTES: u64 = 128 * 1024;
 
 /// Mounts a slot of a disk (`/dev/NAME`) at `target`: the root read-only, the state partition at /var, and a fresh overlay at /etc;
 /// it checks that there is an init to start. What an earlier attempt left at `target` is unmounted; when this one fails, nothing
@@ -127,8 +129,8 @@ fn open_inside(root: &Path, path: &str) -> io::Result<File> {
     Ok(rustix::fs::openat2(File::open(root)?, path, flags, Mode::empty(), INSIDE)?.into())
 }
 
-/// Has the kernel read what init begins with ([`layout::FIRST_READ`]), so that init need not wait for it; gives the bytes read. Only
-/// a help: a file that is not there, or cannot be read, is left to init.
+/// Has the kernel read what init begins with ([`layout::FIRST_READ`]), so that init need not wait for it; gives the bytes asked for. The
+/// kernel goes on reading when this has returned. Only a help: a file that is not there, or cannot be read, is left to init.
 #[must_use]
 pub fn read_ahead(root: &Path) -> u64 {
     let mut list = String::new();
@@ -136,15 +138,18 @@ pub fn read_ahead(root: &Path) -> u64 {
     if opened.and_then(|mut file| file.read_to_string(&mut list)).is_err() {
         return 0;
     }
-    let mut buffer = vec![0; READ_AHEAD_BYTES];
-    let mut bytes = 0;
-    for path in list.lines() {
-        let Ok(mut file) = open_inside(root, path) else { continue };
-        while let Ok(got @ 1..) = file.read(&mut buffer) {
-            bytes += got as u64;
-        }
+    list.lines().filter_map(|path| will_need(&open_inside(root, path).ok()?)).sum()
+}
+
+/// Asks for all of a regular file; gives its size.
+fn will_need(file: &File) -> Option<u64> {
+    let stat = file.metadata().ok().filter(Metadata::is_file)?;
+    let mut at = 0;
+    while at < stat.len() {
+        rustix::fs::fadvise(file, at, NonZeroU64::new(READ_AHEAD_BYTES), Advice::WillNeed).ok()?;
+        at += READ_AHEAD_BYTES;
     }
-    bytes
+    Some(stat.len())
 }
 
 #[cfg(test)]
