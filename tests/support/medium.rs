@@ -125,8 +125,17 @@ impl Log {
     /// When it cannot be written.
     pub fn replay(&self, bytes: u64, cache: Cache, disk: &Path) {
         let gib = std::fs::metadata(disk).expect("the disk").len();
-        let disk = File::options().read(true).write(true).truncate(true).open(disk).expect("the disk");
-        disk.set_len(gib).expect("its size");
+        let blank = File::create(disk).expect("the disk");
+        blank.set_len(gib).expect("its size");
+        self.replay_over(bytes, cache, disk);
+    }
+
+    /// The same on a disk that is as it was when the log began.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn replay_over(&self, bytes: u64, cache: Cache, disk: &Path) {
+        let disk = File::options().read(true).write(true).open(disk).expect("the disk");
         let durable = self.durable(bytes, cache);
         let mut done = 0;
         for (i, entry) in self.entries.iter().enumerate() {
