@@ -91,12 +91,17 @@ impl Log {
         assert_eq!(number(&head, 0), MAGIC, "{} is no log of writes", path.display());
         assert_eq!(number(&head, 24) as u32 as u64, SECTOR, "another sector size");
         let mut entries = Vec::new();
+        let end = file.metadata().expect("its length").len();
         let mut next = SECTOR;
         // The number of entries in the head is written now and then only: the log ends where the file does.
         while let Some(entry) = sector(&file, next) {
             let [at, sectors, flags] = [0, 8, 16].map(|field| number(&entry, field));
             let bytes = sectors * SECTOR;
             let has_data = bytes > 0 && flags & DISCARD == 0;
+            if has_data && next + SECTOR + bytes > end {
+                // The machine was ended while it wrote.
+                break;
+            }
             if flags & FLUSH != 0 {
                 entries.push(Entry::Flush);
             }
