@@ -1,5 +1,6 @@
 //! {BIOS, UEFI} × {PXE, USB, kernel and initramfs given directly}: real Debian installs itself, is entered by one
-//! kexec, is as configured, and boots from its disk again without a network. One of them is then told another config.
+//! kexec, is as configured, and boots from its disk again without a network. One of them is then told another config; one has two cards
+//! in a bond.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -66,10 +67,14 @@ struct Booted {
 }
 
 fn install_and_boot(firmware: Firmware, start: Start) -> Booted {
+    installed(Setup::new(firmware, start).ssh(), "")
+}
+
+/// A machine with this beside in its config.
+fn installed(setup: Setup, more: &str) -> Booted {
     let key = Key::generate();
     let server = Server::start(&release::debian(), &["console=ttyS0"]);
-    let setup = Setup::new(firmware, start).ssh();
-    server.publish(&setup.mac(), &config(&key));
+    server.publish(&setup.mac(), &(config(&key) + more));
 
     // `-no-reboot` is on: a second pass through the firmware would end the machine before it is blessed.
     let guest = Guest::start(&setup, Some(&server));
@@ -175,7 +180,38 @@ fn uefi_usb() {
     install_and_boot(Firmware::Uefi, Start::Usb);
 }
 
+/// The machine's only way to anybody is a bond of its two cards: the installer's, and the node's.
 #[test]
 fn uefi_direct() {
-    install_and_boot(Firmware::Uefi, Start::Direct);
+    const MACS: [&str; 2] = ["52:54:00:12:34:56", "52:54:00:12:34:57"];
+    let setup = Setup::new(Firmware::Uefi, Start::Direct).ssh().segment(&MACS);
+    let setup = setup.kernel_arg("bond=bond0:eth0,eth1:mode=active-backup,miimon=100");
+    let network = format!(
+        "network:\n  interfaces:\n    - {{name: lan0, match: {{mac: '{}'}}}}\n    - {{name: lan1, match: {{mac: '{}'}}}}\n    \
+         - {{name: bond0, dhcp4: true, bond: {{members: [lan0, lan1], mode: active-backup}}}}\n",
+        MACS[0], MACS[1]
+    );
+    let Booted { key, guest, .. } = installed(setup, &network);
+    let node = Session::new(&key, guest.ssh_port());
+    let bond = node.say("cat /proc/net/bonding/bond0");
+    assert!(bond.contains("(active-backup)") && bond.contains("MII Polling Interval (ms): 100"), "{bond}");
+    for mac in MACS {
+        assert!(bond.contains(&format!("Permanent HW addr: {mac}")), "{bond}");
+    }
+    // What a DHCP server knows the machine by since its install.
+    assert_eq!(node.say("cat /sys/class/net/bond0/address").trim(), MACS[0]);
+    // The session goes on over whichever card has its cable.
+    for cable in 0..MACS.len() {
+        guest.plug(cable, false);
+        wait_for_members(&node, 1);
+        guest.plug(cable, true);
+        wait_for_members(&node, MACS.len());
+    }
+}
+
+/// Waits until so many members of the bond have a carrier; the bond itself has one, too.
+fn wait_for_members(node: &Session<'_>, up: usize) {
+    let lines = "grep -c 'MII Status: up' /proc/net/bonding/bond0";
+    let wait = format!("until [ \\$({lines}) = {} ]; do sleep 0.1; done", up + 1);
+    let _ = node.say(&format!("timeout 60 sh -c \"{wait}\""));
 }

@@ -6,6 +6,7 @@ use support::config::NodeYaml;
 use support::guest::{Bus, Firmware, Guest, Nic, Setup, Start};
 use support::release;
 use support::server::Server;
+use support::state;
 
 const INSTALL: Duration = Duration::from_secs(400);
 const BOOT: Duration = Duration::from_secs(200);
@@ -38,6 +39,12 @@ fn check(found: &serde_json::Value) {
     assert_eq!(found["boot_mode"], "0644");
     let machine_id = found["texts"]["/etc/machine-id"].as_str().unwrap_or_default();
     assert!(machine_id.len() == 32 && machine_id.bytes().all(|b| b.is_ascii_hexdigit()), "`{machine_id}`");
+}
+
+/// What PID 1 left about this boot.
+fn boot(found: &serde_json::Value) -> serde_json::Value {
+    let text = found["texts"]["/run/tatara/boot.json"].as_str().unwrap_or_default();
+    serde_json::from_str(text).expect("boot.json")
 }
 
 /// The disk has 12 GiB; slots and ESP take 6.5 of them. The image of the state partition is far smaller.
@@ -165,10 +172,6 @@ fn another_release_goes_to_the_other_slot() {
     let upgraded = upgrade.findings(BOOT);
     upgrade.ended(BOOT);
     assert_eq!(upgraded["boots"], 2, "an upgrade keeps /var");
-    let boot = |found: &serde_json::Value| -> serde_json::Value {
-        let text = found["texts"]["/run/tatara/boot.json"].as_str().unwrap_or_default();
-        serde_json::from_str(text).expect("boot.json")
-    };
     assert_eq!(boot(&installed)["slot"], "a");
     assert_eq!(boot(&upgraded)["slot"], "b");
 
@@ -183,4 +186,40 @@ fn another_release_goes_to_the_other_slot() {
         .collect();
     assert_eq!(slots.last().map(String::as_str), Some("a"), "never fell back: {slots:?}");
     assert_eq!(slots.first().map(String::as_str), Some("b"), "the trial slot got no boot: {slots:?}");
+}
+
+/// The config that a node has fetched asks for more than a boot: a plain boot from the disk does it, and then nothing waits any more.
+#[test]
+fn what_is_staged_reinstalls_and_upgrades() {
+    const ASKS: &str = "as the staged config asks for more than a boot: ";
+    let setup = Setup::new(Firmware::Bios, Start::Direct);
+    let server = served(&setup, &NodeYaml::new("node-1"));
+    let first = Guest::start(&setup, Some(&server));
+    let installed = first.findings(INSTALL);
+    first.ended(BOOT);
+
+    let from_disk = |action: &str| {
+        state::stage(&setup, &server);
+        let guest = Guest::start(&setup.again(Start::Disk), None);
+        guest.expect(ASKS, BOOT);
+        guest.expect(&format!("action={action} "), BOOT);
+        guest.expect("step=record state=ok", INSTALL);
+        let found = guest.findings(BOOT);
+        guest.ended(BOOT);
+        assert!(!state::is_staged(&setup), "it is done, and would be done again:\n{}", guest.tail());
+        found
+    };
+    server.publish(&setup.mac(), &NodeYaml { generation: 2, ..NodeYaml::new("node-1") }.text());
+    let reinstalled = from_disk("reinstall");
+    assert_eq!(reinstalled["boots"], 1, "a reinstall makes /var anew");
+    assert_ne!(reinstalled["texts"]["/etc/machine-id"], installed["texts"]["/etc/machine-id"]);
+    assert_eq!(boot(&reinstalled)["generation"], 2);
+
+    server.publish(&setup.mac(), &NodeYaml { generation: 2, serial: 2, ..NodeYaml::new("node-1") }.text());
+    server.other_release();
+    let upgraded = from_disk("upgrade");
+    assert_eq!(upgraded["boots"], 2, "an upgrade keeps /var");
+    let (before, after) = (boot(&reinstalled), boot(&upgraded));
+    assert_eq!((&after["slot"], &after["trial"]["slot"]), (&"b".into(), &"b".into()), "{after}");
+    assert_ne!(after["release"], before["release"]);
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use support::guest::{Bus, Guest, Start, disk_digest};
 use support::server::word;
+use support::state::partition_start;
 use support::trial::{Disks, SOON, Trial};
 use tatara_spec::Code;
-use tatara_spec::layout::MIB;
+use tatara_spec::layout::{ESP, MIB};
 
 #[test]
 fn none_at_all() {
@@ -156,21 +157,11 @@ fn esp_full_at_an_upgrade() {
 
 /// Leaves less than a kernel and an initramfs need.
 fn fill_esp(disk: &Path) {
-    let start = esp_start(disk);
+    let start = partition_start(disk, ESP.label);
     let junk = tempfile::NamedTempFile::new().expect("a file");
     junk.as_file().set_len(470 * MIB).expect("its size");
     let image = format!("{}@@{start}", disk.display());
     let copied = Command::new("mcopy").args(["-i", &image]).arg(junk.path()).arg("::junk").output();
     let copied = copied.expect("mcopy");
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-}
-
-/// Where the ESP of an installed disk starts, in bytes.
-fn esp_start(disk: &Path) -> u64 {
-    let output = Command::new("sfdisk").arg("--json").arg(disk).output().expect("sfdisk");
-    let table: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the partition table");
-    let esp = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
-    let partitions = table["partitiontable"]["partitions"].as_array().into_iter().flatten();
-    let start = partitions.filter(|p| p["type"] == esp).find_map(|p| p["start"].as_u64());
-    start.expect("an ESP") * 512
 }

@@ -11,9 +11,11 @@ mod http;
 mod medium;
 mod memory;
 mod network;
+mod offline;
 mod payload;
 mod record;
 mod site;
+mod staged;
 mod tls;
 mod worker;
 

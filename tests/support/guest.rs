@@ -1,6 +1,7 @@
 //! A machine in QEMU, its disks, and what it prints.
 
 use crate::console::{Console, Waited};
+use crate::lan;
 use crate::port::Port;
 use crate::server::Server;
 use rustix::fs::SeekFrom;
@@ -222,6 +223,15 @@ impl Setup {
     #[must_use]
     pub fn ssh(mut self) -> Self {
         self.ssh_port = Some(Rc::new(Port::held(Ipv4Addr::LOCALHOST.into())));
+        self
+    }
+
+    /// Cards with these MAC addresses on one segment, instead of a network for each.
+    #[must_use]
+    pub fn segment(mut self, macs: &[&str]) -> Self {
+        self.nics.clear();
+        let ssh = self.ssh_port.as_ref().map(|port| port.number());
+        self.qemu_args.extend(lan::segment(macs, ssh));
         self
     }
 

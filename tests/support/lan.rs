@@ -1,4 +1,5 @@
-//! Networks of the tests' own: a network namespace with taps in it, so that a test is the DHCP server; and a port that tags.
+//! Networks of the tests' own: a network namespace with taps in it, so that a test is the DHCP server; a segment for several cards of
+//! one machine; and a port that tags.
 
 use nix::sched::CloneFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -83,6 +84,21 @@ impl Drop for Dnsmasq {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// QEMU's arguments for cards with these MAC addresses on one segment, behind which is QEMU's user network. Where a port is given, it
+/// leads from the host's loopback to the machine's SSH port, over whichever card answers.
+#[must_use]
+pub fn segment(macs: &[&str], ssh: Option<u16>) -> Vec<String> {
+    let forward = ssh.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
+    let mut args = vec!["-netdev".to_owned(), format!("user,id=user{forward}")];
+    args.extend(["-netdev", "hubport,id=hub,hubid=0,netdev=user"].map(str::to_owned));
+    for (i, mac) in macs.iter().enumerate() {
+        args.extend(["-netdev".to_owned(), format!("hubport,id=net{i},hubid=0")]);
+        let card = format!("virtio-net-pci,id=nic{i},netdev=net{i},mac={mac},romfile=");
+        args.extend(["-device".to_owned(), card]);
+    }
+    args
 }
 
 /// A switch port that carries one VLAN, tagged (IEEE 802.1Q): untagged frames do not get through. Behind it is QEMU's user network.

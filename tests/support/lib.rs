@@ -20,6 +20,7 @@ pub mod seed;
 pub mod server;
 pub mod session;
 pub mod ssh;
+pub mod state;
 pub mod steps;
 pub mod trial;
 pub mod tuned;

@@ -91,12 +91,17 @@ impl Log {
         assert_eq!(number(&head, 0), MAGIC, "{} is no log of writes", path.display());
         assert_eq!(number(&head, 24) as u32 as u64, SECTOR, "another sector size");
         let mut entries = Vec::new();
+        let end = file.metadata().expect("its length").len();
         let mut next = SECTOR;
         // The number of entries in the head is written now and then only: the log ends where the file does.
         while let Some(entry) = sector(&file, next) {
             let [at, sectors, flags] = [0, 8, 16].map(|field| number(&entry, field));
             let bytes = sectors * SECTOR;
             let has_data = bytes > 0 && flags & DISCARD == 0;
+            if has_data && next + SECTOR + bytes > end {
+                // The machine was ended while it wrote.
+                break;
+            }
             if flags & FLUSH != 0 {
                 entries.push(Entry::Flush);
             }
@@ -125,8 +130,17 @@ impl Log {
     /// When it cannot be written.
     pub fn replay(&self, bytes: u64, cache: Cache, disk: &Path) {
         let gib = std::fs::metadata(disk).expect("the disk").len();
-        let disk = File::options().read(true).write(true).truncate(true).open(disk).expect("the disk");
-        disk.set_len(gib).expect("its size");
+        let blank = File::create(disk).expect("the disk");
+        blank.set_len(gib).expect("its size");
+        self.replay_over(bytes, cache, disk);
+    }
+
+    /// The same on a disk that is as it was when the log began.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn replay_over(&self, bytes: u64, cache: Cache, disk: &Path) {
+        let disk = File::options().read(true).write(true).open(disk).expect("the disk");
         let durable = self.durable(bytes, cache);
         let mut done = 0;
         for (i, entry) in self.entries.iter().enumerate() {

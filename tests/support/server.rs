@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use tatara_spec::record::StagedConfig;
 use tatara_spec::release::Release;
 
 /// For firmware and iPXE, in a network of the test's own.
@@ -129,6 +130,27 @@ impl Server {
     /// When the file cannot be written.
     pub fn publish(&self, mac: &str, config: &str) {
         fs::write(self.www().join(format!("nodes/{mac}.yaml")), config).expect("the node's config");
+    }
+
+    /// What a node with this MAC address would stage now.
+    pub(crate) fn to_be_staged(&self, mac: &str) -> StagedConfig {
+        let path = format!("nodes/{mac}.yaml");
+        let manifest = fs::read(self.www().join("release/release.json")).expect("the manifest");
+        StagedConfig {
+            config: fs::read_to_string(self.www().join(&path)).expect("the node's config"),
+            signature: None,
+            url: format!("https://{}:{}/{path}", self.name, self.https_port),
+            keys: [].into(),
+            release: Release::parse(&manifest).expect("the manifest").id,
+        }
+    }
+
+    /// Takes a release's file away.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn withhold(&self, name: &str) {
+        fs::remove_file(self.www().join("release").join(name)).expect("the release's file");
     }
 
     /// Puts another file in the place of a release's file.

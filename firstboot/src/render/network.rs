@@ -3,7 +3,7 @@
 use super::{Rendered, fault, header, one_line, word};
 use std::net::IpAddr;
 use tatara_spec::Fault;
-use tatara_spec::config::{Interface, Network, NodeConfig, Route};
+use tatara_spec::config::{Bond, Interface, Network, NodeConfig, Route};
 
 pub(super) fn render(config: &NodeConfig) -> Result<Vec<Rendered>, Fault> {
     let network = &config.network;
@@ -13,8 +13,11 @@ pub(super) fn render(config: &NodeConfig) -> Result<Vec<Rendered>, Fault> {
         if network.interfaces.is_empty() { std::slice::from_ref(&any) } else { &network.interfaces };
     for (index, interface) in interfaces.iter().enumerate() {
         let stem = file_stem(index, interface)?;
-        if let Some(text) = netdev(interface)? {
+        if let Some(text) = netdev(network, interface)? {
             rendered.push(Rendered::public(format!("{stem}.netdev"), text));
+        }
+        if interface.bond.as_ref().is_some_and(|bond| mac_of(network, bond).is_none()) {
+            rendered.push(Rendered::public(format!("{stem}.link"), as_its_member(&interface.name)));
         }
         let text = Link { network, interface, own_time_servers: !config.time.servers.is_empty() }.text()?;
         rendered.push(Rendered::public(format!("{stem}.network"), text));
@@ -55,7 +58,7 @@ fn refuse_unknown(network: &Network) -> Result<(), Fault> {
 }
 
 /// The virtual device of a VLAN or bond (systemd.netdev(5)).
-fn netdev(interface: &Interface) -> Result<Option<String>, Fault> {
+fn netdev(network: &Network, interface: &Interface) -> Result<Option<String>, Fault> {
     let name = &interface.name;
     let start = |kind: &str| format!("{}[NetDev]\nName={name}\nKind={kind}\n", header("network"));
     Ok(match (&interface.vlan, &interface.bond) {
@@ -65,9 +68,11 @@ fn netdev(interface: &Interface) -> Result<Option<String>, Fault> {
         (Some(vlan), None) => Some(format!("{}\n[VLAN]\nId={}\n", start("vlan"), vlan.id)),
         (None, Some(bond)) => {
             let mode = word("network.interfaces.bond.mode", &bond.mode)?;
+            let mac = word("network.interfaces.match", mac_of(network, bond).unwrap_or("none"))?;
             // Without link monitoring (the kernel's default) a bond never notices a dead member; 100 ms is what
             // the kernel's bonding.rst recommends.
-            let mut text = format!("{}\n[Bond]\nMode={mode}\nMIIMonitorSec=100ms\n", start("bond"));
+            let mut text = start("bond");
+            text.push_str(&format!("MACAddress={mac}\n\n[Bond]\nMode={mode}\nMIIMonitorSec=100ms\n"));
             if mode == "802.3ad" {
                 text.push_str("LACPTransmitRate=fast\nTransmitHashPolicy=layer3+4\n");
             }
@@ -75,6 +80,18 @@ fn netdev(interface: &Interface) -> Result<Option<String>, Fault> {
         }
         (None, None) => None,
     })
+}
+
+/// The address of a bond: its first member's, as the installer's bond has it. networkd would make one of the machine id, by which no DHCP
+/// server knows the machine.
+fn mac_of<'a>(network: &'a Network, bond: &Bond) -> Option<&'a str> {
+    let member = |name: &String| network.interfaces.iter().find(|interface| &interface.name == name);
+    bond.members.iter().filter_map(member).find_map(|member| member.matches.mac.as_deref())
+}
+
+/// No member's address is known: the kernel takes that of the first to join, where udev leaves it alone (systemd.netdev(5), `MACAddress=`).
+fn as_its_member(bond: &str) -> String {
+    format!("{}[Match]\nOriginalName={bond}\n\n[Link]\nMACAddressPolicy=none\n", header("network"))
 }
 
 /// One interface with what the rest of the config says about it.

@@ -282,7 +282,7 @@ pub struct Vlan {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bond {
-    /// `name`s of its interfaces.
+    /// `name`s of its interfaces. The bond has the MAC address of the first one with a `match.mac`; where none has, of the one that joins first.
     #[schemars(length(min = 1), extend("items" = {"type": "string", "format": "interface-name"}))]
     pub members: Vec<String>,
     /// Mode as in systemd.netdev(5), e.g. `802.3ad`, `active-backup`.

@@ -1,0 +1,40 @@
+//! What an installed node does without that what it was told to become cannot be had.
+
+use crate::{direct, good, installs, served};
+use std::time::Duration;
+use support::guest::{Guest, Start};
+use support::state;
+use support::trial::{Disks, SOON, Trial};
+use tatara_spec::Code;
+use tatara_spec::plan::OFFLINE_DEADLINE;
+
+/// The longest wait between two tries is a minute.
+const GIVES_UP: Duration = OFFLINE_DEADLINE.saturating_add(Duration::from_secs(150));
+
+/// A node that has staged a config with another release boots from its disk, and that release is not there any more. It tries, for the
+/// five minutes that a node goes without what it was told, and boots as it is.
+#[test]
+fn staged_upgrade_that_cannot_be_done() {
+    let done = "a staged upgrade whose release is gone; after five minutes the node boots as it was";
+    let mut trial = Trial::new("staged", done, direct());
+    let server = served(&trial.setup, &good().text());
+    installs(&trial.start(&server));
+    server.other_release();
+    state::stage(&trial.setup, &server);
+    server.withhold("release.json");
+    let guest = Guest::start(&trial.setup.again(Start::Disk), None);
+    guest.expect("config and release are fetched, as the staged config asks for more than a boot: ", SOON);
+    trial.refused(&guest, Code::HttpStatus, "release.json");
+    let line = guest.expect("what the staged config asks for (", GIVES_UP);
+    let waited = line.rsplit("could not be done for ").next().and_then(|rest| rest.split(' ').next());
+    let waited: u64 = waited.and_then(|seconds| seconds.parse().ok()).expect("seconds");
+    assert!(waited >= OFFLINE_DEADLINE.as_secs(), "{line}");
+    let found = guest.findings(SOON);
+    guest.ended(SOON);
+    assert_eq!((&found["texts"]["/etc/hostname"], &found["boots"]), (&"node-1".into(), &2.into()));
+    let boot = found["texts"]["/run/tatara/boot.json"].as_str().unwrap_or_default();
+    assert!(boot.contains("could not be done for"), "it is not degraded: {boot}");
+    assert!(guest.never("step=partition") && guest.never("step=payload"), "{}", guest.tail());
+    assert!(state::is_staged(&trial.setup), "the next boot tries again");
+    trial.ends(guest, Disks::Irrelevant);
+}
