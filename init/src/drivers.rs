@@ -254,6 +254,13 @@ impl Drivers {
         }
     }
 
+    /// The modules that are being loaded now.
+    pub fn loading(&self) -> Vec<&str> {
+        let tried = lock(&self.tried);
+        let running = tried.iter().filter(|(_, trial)| **trial == Trial::Running);
+        running.filter_map(|(number, _)| Some(self.index.module(*number)?.name.as_str())).collect()
+    }
+
     /// Ends what [`Drivers::claim`] began.
     fn release(&self, number: usize) {
         lock(&self.tried).insert(number, Trial::Ended);

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tatara_http::backoff::Backoff;
 use tatara_init::clock::Source;
@@ -27,6 +27,9 @@ const BUILD: &str = "/etc/tatara/build.json";
 const KEYS: &str = "/etc/tatara/keys";
 /// A boot from disk waits so long for the disk: slow RAID controllers take half a minute to find theirs.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A boot waits so long for modules that systemd would load itself: a self-test of a random number generator takes two seconds.
+const LOADING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// File systems of a node, the state partition's first: it is needed first.
 pub(crate) const FILE_SYSTEMS: [&str; 3] = [STATE_FILE_SYSTEM, "erofs", "overlay"];
@@ -53,8 +56,8 @@ pub(crate) struct Machine {
     /// Keys of the initramfs and the command line: with any, config and release must be signed.
     pub(crate) keys: Vec<String>,
     pub(crate) drivers: Arc<Drivers>,
-    /// The thread of [`load_ahead`].
-    loading: Option<JoinHandle<()>>,
+    /// Ends with the thread of [`load_ahead`].
+    loading: Option<Mutex<Receiver<()>>>,
     /// Whether disks are still appearing; from the search for the disk on.
     settling: Option<Settling>,
     pub(crate) online: Option<Online>,
@@ -93,7 +96,7 @@ impl Machine {
         let modules = Path::new("/lib/modules").join(tatara_sys::module::kernel_release());
         let drivers = Arc::new(Drivers::new(&modules)?);
         let reporter = Arc::new(Reporter::open(Path::new("/")));
-        let loading = load_ahead(&drivers, &reporter);
+        let loading = load_ahead(&drivers, &reporter).map(Mutex::new);
         Ok(Self {
             reporter,
             build,
@@ -160,10 +163,17 @@ impl Machine {
         Ok(((), format!("loaded={}", report.loaded.len())))
     }
 
-    /// Waits until what systemd wants at its start is loaded: for one module that is missing it reads the index of all.
+    /// Waits until what systemd wants at its start is loaded: for one module that is missing it reads the index of all. A driver that
+    /// hangs does not keep the node from being entered.
     pub(crate) fn finish_loading(&mut self) {
-        // A panic in it was printed; the boot goes on.
-        let _ = self.loading.take().map(JoinHandle::join);
+        let Some(Ok(loading)) = self.loading.take().map(Mutex::into_inner) else { return };
+        // The thread sends nothing: its end is what ends the wait.
+        if loading.recv_timeout(LOADING_DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            let names = self.drivers.loading().join(", ");
+            let seconds = LOADING_DEADLINE.as_secs();
+            self.reporter
+                .info(&format!("after {seconds} s still loading: {names}; the node is entered without"));
+        }
     }
 
     fn knows_its_disk(&self) -> bool {
@@ -262,7 +272,8 @@ impl Machine {
 
 /// Loads what is needed later beside all that comes before, in the order of need, so that the first is not held up by the others. Who
 /// needs one of them loads it again, which waits.
-fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) -> Option<JoinHandle<()>> {
+fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) -> Option<Receiver<()>> {
+    let (running, ended) = channel();
     let (drivers, reporter) = (Arc::clone(drivers), Arc::clone(reporter));
     let load = move || {
         for name in FILE_SYSTEMS {
@@ -275,9 +286,10 @@ fn load_ahead(drivers: &Arc<Drivers>, reporter: &Arc<Reporter>) -> Option<JoinHa
             let _ = drivers.load(name);
         }
         let _ = drivers.coldplug(Class::Early);
+        drop(running);
     };
     // Without memory for a thread they are loaded when they are needed.
-    std::thread::Builder::new().spawn(load).ok()
+    std::thread::Builder::new().spawn(load).is_ok().then_some(ended)
 }
 
 fn begin_settling() -> Settling {

@@ -143,13 +143,14 @@ mod tests {
     fn damage_is_told_without_what_is_there() {
         let good = serde_json::to_vec(&staged(CONFIG, None)).unwrap();
         assert_eq!(StagedConfig::parse(&good).unwrap(), Some(staged(CONFIG, None)));
-        let mut half_erased = good.clone();
-        half_erased[..good.len() / 2].fill(0);
-        let cuts = [0, 1, good.len() / 2, good.len() - 1].map(|length| &good[..length]);
-        for json in cuts.into_iter().chain([half_erased.as_slice()]) {
+        for json in [0, 1, good.len() / 2, good.len() - 1].map(|length| &good[..length]) {
             assert_eq!(code_of(StagedConfig::parse(json).unwrap_err()), Code::Staged, "{} bytes", json.len());
         }
-        assert_eq!(StagedConfig::parse(&vec![0; good.len()]).unwrap(), None, "it was erased");
+        for erased in [1, good.len() / 2, good.len()] {
+            let mut json = good.clone();
+            json[..erased].fill(0);
+            assert_eq!(StagedConfig::parse(&json).unwrap(), None, "{erased} bytes were erased");
+        }
         assert_eq!(code(staged("kind: S3CRET", None), &[]), Code::ConfigVersion);
         assert_eq!(code(staged(&CONFIG.replace("files", "flies"), None), &[]), Code::ConfigInvalid);
     }

@@ -141,7 +141,10 @@ impl Supervisor {
         let or_say =
             |what: &str, error: &tatara_sys::Error| reporter.info(&format!("{what}: {}", chain(error)));
         let signals = signals.inspect_err(|error| or_say("PID 1 takes no signals", error)).ok();
-        if let Err(error) = tatara_sys::power::catch_ctrl_alt_del() {
+        // Caught, it comes as a signal.
+        if signals.is_some()
+            && let Err(error) = tatara_sys::power::catch_ctrl_alt_del()
+        {
             or_say("Ctrl-Alt-Del restarts without syncing", &error);
         }
         let button =

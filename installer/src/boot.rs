@@ -40,7 +40,6 @@ pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount)
     if fills_its_partition(&open.medium(), parts::entry(&table.partitions, &STATE)?) {
         state.has_its_size();
     }
-    state.writable_for_the_node()?;
     DirBuilder::new()
         .recursive(true)
         .create(target)
@@ -52,6 +51,7 @@ pub fn mount_root(disk: &str, slot: Slot, target: &Path, state: &mut StateMount)
     mount::mount(&source, target, "erofs", MountFlags::RDONLY, "")
         .map_err(because(Code::RootMount, format!("the root of slot {slot} ({source}) cannot be mounted")))?;
     let result = check_init(target).and_then(|()| overlay_etc(target));
+    let result = result.and_then(|()| state.writable_for_the_node());
     let result = result.and_then(|()| state.move_to(&target.join("var")));
     if result.is_err() {
         // The next attempt begins with nothing mounted here; the state partition is not among what is taken away.

@@ -16,6 +16,8 @@ const SUPERBLOCK_BYTES: usize = 1024;
 const BLOCKS_LOW: usize = 0x4;
 const LOG_BLOCK_BYTES: usize = 0x18;
 const MAGIC: usize = 0x38;
+/// `EXT4_MAX_BLOCK_LOG_SIZE` of 16 is 64 KiB, as the logarithm of so many KiB.
+const MAX_LOG_BLOCK_BYTES: u32 = 6;
 const FEATURE_INCOMPAT: usize = 0x60;
 const FEATURE_RO_COMPAT: usize = 0x64;
 const UUID: usize = 0x68;
@@ -86,8 +88,8 @@ pub(crate) fn fills(head: &[u8; HEAD_BYTES], bytes: u64) -> bool {
     let block = &head[SUPERBLOCK..SUPERBLOCK + SUPERBLOCK_BYTES];
     let high = if u32_at(block, FEATURE_INCOMPAT) & BITS_64 == 0 { 0 } else { u32_at(block, BLOCKS_HIGH) };
     let blocks = u64::from(high) << 32 | u64::from(u32_at(block, BLOCKS_LOW));
-    let block_bytes = 1024_u64.checked_shl(u32_at(block, LOG_BLOCK_BYTES)).filter(|bytes| *bytes > 0);
-    block_bytes.is_some_and(|block_bytes| blocks == bytes / block_bytes)
+    let log = u32_at(block, LOG_BLOCK_BYTES);
+    block[MAGIC..MAGIC + 2] == [0x53, 0xef] && log <= MAX_LOG_BLOCK_BYTES && blocks == bytes / (1024 << log)
 }
 
 #[cfg(test)]
@@ -136,7 +138,12 @@ mod tests {
             assert!(fills(&head, 16 << 20) && fills(&head, (16 << 20) + 1023), "{features}");
             assert!(!fills(&head, 32 << 20) && !fills(&head, 8 << 20), "{features}");
         }
-        assert!(!fills(&[0; HEAD_BYTES], 16 << 20));
+        let (_, mut head) = mke2fs("64bit");
+        super::put_u32(&mut head[1024..], super::BLOCKS_HIGH, 1);
+        assert!(!fills(&head, 16 << 20), "the high half counts");
+        super::put_u32(&mut head[1024..], super::FEATURE_INCOMPAT, 0);
+        assert!(fills(&head, 16 << 20), "without 64bit it is something else");
+        assert!(!fills(&[0; HEAD_BYTES], 0), "no file system");
         assert!(!fills(&[0xff; HEAD_BYTES], 16 << 20), "a block size that is none");
     }
 

@@ -133,8 +133,8 @@ fn overwrite(mut file: &File) -> io::Result<()> {
 }
 
 /// Removes a file below `root` that has held a secret: its bytes are overwritten first, not left in blocks that nobody uses any more; and
-/// what a power cut left of one that was being written. Nothing is done where there is none. A power cut leaves the file, or one of zeros,
-/// or none.
+/// what a power cut left of one that was being written. Nothing is done where there is none. A power cut leaves the file, or one with zeros
+/// in it, or none.
 ///
 /// # Errors
 /// [`Code::DiskWrite`] with the path and what the kernel said.

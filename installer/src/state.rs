@@ -100,7 +100,8 @@ impl StateMount {
         self.remount_writable("")
     }
 
-    /// As [`StateMount::writable`], and the tables of inodes that mkfs left out are written from now on (ext4(5), init_itable).
+    /// Makes it writable, and grown if it is not known to be; the tables of inodes that mkfs left out are written from now on (ext4(5),
+    /// init_itable).
     ///
     /// # Errors
     /// [`Code::StateMount`].

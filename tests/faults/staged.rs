@@ -17,6 +17,9 @@ const SAMPLE: usize = 2;
 /// What the config changes: a file of the node, and its kernel's arguments, for which it needs a kexec.
 const CHANGE: &str = "users: [{name: newcomer}]\ntuning: {kernelArguments: [newcomer=1]}\n";
 
+/// What is staged takes several sectors, of which a cut may erase some: a long comment.
+const LONG: usize = 12 * 1024;
+
 /// Boots from the disk alone, and finds the new config and nothing of it missing.
 fn boots_with_it(guest: &Guest) {
     let found = guest.findings(SOON);
@@ -57,7 +60,8 @@ fn power_cut_while_it_is_accepted() {
     let setup = &trial.setup;
     let server = served(setup, &good().text());
     installs(&trial.start(&server));
-    server.publish(&setup.mac(), &NodeYaml { serial: 2, ..good().with(CHANGE) }.text());
+    let changes = format!("{CHANGE}# {}\n", "long ".repeat(LONG / 5));
+    server.publish(&setup.mac(), &NodeYaml { serial: 2, ..good().with(&changes) }.text());
     state::stage(setup, &server);
     drop(server);
     let disk = &setup.disk_paths()[0];

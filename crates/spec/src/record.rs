@@ -53,12 +53,12 @@ pub struct StagedConfig {
 pub const STAGED_MAX_BYTES: u64 = 16 << 20;
 
 impl StagedConfig {
-    /// Reads the file; `None` when it has only zeros, which a power cut leaves of one that was being erased.
+    /// Reads the file; `None` when it has zeros in it: they are what a power cut leaves of one that was being erased, and JSON has none.
     ///
     /// # Errors
     /// [`Code::Staged`] with where it is damaged, and not what is there: it may be part of a secret.
     pub fn parse(json: &[u8]) -> Result<Option<Self>, Fault> {
-        if !json.is_empty() && json.iter().all(|byte| *byte == 0) {
+        if json.contains(&0) {
             return Ok(None);
         }
         serde_json::from_slice(json).map(Some).map_err(|error| {

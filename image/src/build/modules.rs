@@ -195,9 +195,10 @@ impl Tables {
             }
             dep.push('\n');
         }
-        // Sorted, because PID 1 sorts them at every boot.
-        let alias: BTreeSet<_> =
+        let mut alias: Vec<_> =
             self.aliases.iter().filter(|(_, module)| inside.contains(module.as_str())).collect();
+        // PID 1 sorts them at every boot. The modules of one pattern stay in depmod's order, which is that of their priority.
+        alias.sort_by(|(one, _), (other, _)| one.cmp(other));
         let softdep = self.softdeps.iter().filter(|(module, _)| inside.contains(module.as_str()));
         vec![
             ("modules.dep", dep),
@@ -252,7 +253,7 @@ mod tests {
         write("modules.builtin", "kernel/drivers/virtio/virtio_pci.ko\n");
         write(
             "modules.alias",
-            "# c\nalias fs-ext4 ext4\nalias crypto-crc32c crc32c-x\nalias usb:v1p* usb_nic\nalias fs-xfs xfs\n",
+            "# c\nalias fs-ext4 ext4\nalias fs-ext4 crc16\nalias crypto-crc32c crc32c-x\nalias usb:v1p* usb_nic\nalias fs-xfs xfs\n",
         );
         write("modules.softdep", "# c\nsoftdep ext4 pre: crypto-crc32c\nsoftdep xfs pre: nls\n");
         let tables = Tables::read(root.path()).unwrap();
@@ -292,7 +293,8 @@ mod tests {
         let (_root, tables) = tables();
         let selection = tables.select(&[group(Storage::Raw, &["ext4"])]).unwrap();
         let reduced: BTreeMap<_, _> = tables.reduced(&selection).into_iter().collect();
-        assert_eq!(reduced["modules.alias"], "alias fs-ext4 ext4\nalias crypto-crc32c crc32c_x\n");
+        let sorted = "alias crypto-crc32c crc32c_x\nalias fs-ext4 ext4\nalias fs-ext4 crc16\n";
+        assert_eq!(reduced["modules.alias"], sorted);
         assert_eq!(reduced["modules.softdep"], "softdep ext4 pre: crypto-crc32c\n");
     }
 

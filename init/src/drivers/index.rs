@@ -39,7 +39,7 @@ pub(crate) struct Index {
     modules: Vec<Module>,
     by_name: HashMap<String, usize>,
     alias_text: String,
-    /// Parsed by who needs one first: a module that is asked for by its name need not wait for them.
+    /// Parsed by who needs one first, while others go on.
     aliases: OnceLock<Aliases>,
     soft: HashMap<String, Soft>,
     builtin: HashSet<String>,

@@ -101,7 +101,9 @@ fn parameters_come_from_the_command_line() {
 fn a_module_that_another_thread_loads_is_waited_for() {
     let root = machine(&[]);
     let drivers = drivers(root.path(), "");
+    assert!(drivers.loading().is_empty());
     assert!(drivers.claim(0), "nobody is at it");
+    assert_eq!(drivers.loading(), ["nvme"]);
     let claimed = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| drivers.claim(0));
         drivers.release(0);
