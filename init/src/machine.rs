@@ -164,15 +164,14 @@ impl Machine {
     }
 
     /// Waits until what systemd wants at its start is loaded: for one module that is missing it reads the index of all. A driver that
-    /// hangs does not keep the node from being entered.
+    /// hangs is named; where it can be killed, the node is entered all the same.
     pub(crate) fn finish_loading(&mut self) {
         let Some(Ok(loading)) = self.loading.take().map(Mutex::into_inner) else { return };
         // The thread sends nothing: its end is what ends the wait.
         if loading.recv_timeout(LOADING_DEADLINE) == Err(RecvTimeoutError::Timeout) {
             let names = self.drivers.loading().join(", ");
             let seconds = LOADING_DEADLINE.as_secs();
-            self.reporter
-                .info(&format!("after {seconds} s still loading: {names}; the node is entered without"));
+            self.reporter.info(&format!("after {seconds} s still loading: {names}"));
         }
     }
 
