@@ -116,7 +116,10 @@ pub(crate) fn hand_over(m: &mut Machine, wanted: &Wanted, target: &Target) -> Re
 pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Target) -> Result<Wanted, Fault> {
     let Content::Installed(installed) = &disk.content else { return Ok(wanted) };
     match wanted.source {
-        Whence::Accepted => Ok(wanted),
+        Whence::Accepted => {
+            staged::complete_erasure(m, disk);
+            Ok(wanted)
+        }
         // An older file, of which `plan()` says that nothing is changed: the node boots with the accepted one.
         Whence::Fetched if wanted.config.install.generation < installed.record.generation => {
             wanted::accepted_on(disk)

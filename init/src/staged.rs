@@ -81,6 +81,20 @@ pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
     StateMount::mount(&disk.path)?.erase(state::STAGED)
 }
 
+/// Completes an erasure that a power cut ended: what is left of the file may hold part of a secret. Where it fails the node boots all the
+/// same, and does it when it next looks for its config.
+pub(crate) fn complete_erasure(m: &Machine, disk: &Disk) {
+    let done = is_half_erased(disk).and_then(|half| if half { erase(disk) } else { Ok(()) });
+    if let Err(fault) = done {
+        m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
+    }
+}
+
+fn is_half_erased(disk: &Disk) -> Result<bool, Fault> {
+    let json = StateMount::mount_to_read(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
+    Ok(json.is_some_and(|json| matches!(StagedConfig::parse(&json), Ok(None))))
+}
+
 /// With the release that it named then.
 fn read(m: &Machine, disk: &Disk) -> Result<Option<(Wanted, String)>, Fault> {
     let json = StateMount::mount_to_read(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;

@@ -24,13 +24,24 @@ pub fn partition_start(disk: &Path, label: &str) -> u64 {
 /// # Panics
 /// When it cannot be written.
 pub fn stage(setup: &Setup, server: &Server) {
-    let json = serde_json::to_vec(&server.to_be_staged(&setup.mac())).expect("a staged config");
-    let partition = State::of(&setup.disk_paths()[0]);
-    partition.write(state::STAGED, &json);
-    assert_eq!(partition.read(state::STAGED), Some(json), "it was not written");
+    put(setup, serde_json::to_vec(&server.to_be_staged(&setup.mac())).expect("a staged config"));
 }
 
-/// Whether a config waits on this machine's disk for its next boot.
+/// Leaves a staged config whose erasure a power cut ended: zeros, and a rest.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn half_erase(setup: &Setup) {
+    put(setup, [&[0; 512], b"secret" as &[u8]].concat());
+}
+
+fn put(setup: &Setup, staged: Vec<u8>) {
+    let partition = State::of(&setup.disk_paths()[0]);
+    partition.write(state::STAGED, &staged);
+    assert_eq!(partition.read(state::STAGED), Some(staged), "it was not written");
+}
+
+/// Whether a file with a config for the next boot, or with what is left of one, is on this machine's disk.
 #[must_use]
 pub fn is_staged(setup: &Setup) -> bool {
     State::of(&setup.disk_paths()[0]).read(state::STAGED).is_some()
