@@ -28,8 +28,10 @@ setup:
 appliance: setup
 	cargo build --locked --profile appliance --target $(MUSL) -p tatara-init -p tatara-firstboot -p tatara-checker
 
-tool: setup
+# `tatara image build` looks for the appliance's programs beside itself.
+tool: appliance
 	cargo build --locked --release --bin tatara
+	ln -sf $(TATARA_APPLIANCE_DIR)/tatara-init $(TATARA_APPLIANCE_DIR)/tatara-node $(CARGO_TARGET_DIR)/release/
 
 $(DENY):
 	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(TATARA_CACHE)/tools

@@ -44,8 +44,9 @@ fn table(rows: &[Value]) -> String {
 fn page(table: &str) -> String {
     format!(
         "# What goes wrong, and what the machine does then\n\n\
-         Written by `make faults`. Each row is a test of that name in `tests/faults/` and runs in `make test`: a machine in QEMU to \
-         which that is done. It shows the code, with its hint ([errors.md](errors.md)), on every console, and tries again. \
+         Written by `make faults`. Each row is a test of that name in `tests/faults/` and runs in `make test`, which of the power \
+         cuts takes some, by a seed; `make faults` takes all: a machine in QEMU to which that is done. It shows the code, with its hint \
+         ([errors.md](errors.md)), on every console, and tries again. \
          \"untouched\" means that all blocks of the disk are, by their digest, what they were before. Seconds are of an emulated machine.\n\n{table}"
     )
 }

@@ -1,12 +1,16 @@
 //! Installs on the machines there are: disk controllers, sector sizes, NICs, little memory; and what happens afterwards:
 //! PXE first, reinstall, upgrade. The payload is the small one, whose init prints what it finds and powers off.
 
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 use support::config::NodeYaml;
+use support::console::{Console, Waited};
 use support::guest::{Bus, Firmware, Guest, Nic, Setup, Start};
 use support::release;
 use support::server::Server;
 use support::state;
+use support::tool;
 
 const INSTALL: Duration = Duration::from_secs(400);
 const BOOT: Duration = Duration::from_secs(200);
@@ -222,4 +226,78 @@ fn what_is_staged_reinstalls_and_upgrades() {
     let (before, after) = (boot(&reinstalled), boot(&upgraded));
     assert_eq!((&after["slot"], &after["trial"]["slot"]), (&"b".into(), &"b".into()), "{after}");
     assert_ne!(after["release"], before["release"]);
+}
+
+/// `tatara vm run`; it ends with the value, and its machine with it.
+struct Command {
+    child: Child,
+    console: Console,
+    errors: Console,
+}
+
+impl Command {
+    fn start(args: &[&str]) -> Self {
+        let mut command = std::process::Command::new(tool());
+        command.args(["vm", "run"]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("tatara vm run");
+        let console = Console::read(child.stdout.take().expect("its output"));
+        let errors = Console::read(child.stderr.take().expect("its errors"));
+        Self { child, console, errors }
+    }
+
+    fn expect(&self, needle: &str, within: Duration) -> String {
+        match self.console.wait_for(needle, within) {
+            Waited::Line(_, line) => line,
+            _ => panic!("no `{needle}`:\n{}{}", self.errors.tail(10), self.console.tail(60)),
+        }
+    }
+
+    fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let _ = rustix::process::kill_process(pid.expect("its process"), rustix::process::Signal::TERM);
+    }
+
+    fn ends(mut self) -> Option<i32> {
+        self.child.wait().expect("its end").code()
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.terminate();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The command that users and their CI have, from its arguments to its exit status.
+#[test]
+fn tatara_vm_run_by_pxe_then_from_the_disk_until_a_signal() {
+    const MAC: &str = "52:54:00:12:34:57";
+    let server = Server::start(&release::small(), &["console=ttyS0", "panic=10"]);
+    server.publish(MAC, &NodeYaml::new("node-1").text());
+    let path = |name: &str| server.scratch().join(name).display().to_string();
+    let (disk, log, socket) = (path("disk.raw"), path("console.log"), path("qmp"));
+    let script = format!("http://10.0.2.2:{}/boot.ipxe", server.http_port);
+
+    let sized = format!("{disk}:12GiB");
+    let by_pxe = ["--boot", "pxe", "--bootfile", &script, "--disk", &sized, "--mac", MAC, "--no-reboot"];
+    let installed = Command::start(&by_pxe);
+    assert!(matches!(installed.errors.wait_for("tatara: accelerator ", BOOT), Waited::Line(..)));
+    installed.expect("step=record state=ok", INSTALL);
+    assert!(installed.expect("checker: {", BOOT).contains("node-1"));
+    assert_eq!(installed.ends(), Some(0), "its machine has powered itself off");
+
+    let bios = ["--firmware", "bios", "--bus", "nvme", "--disk", &disk, "--log", &log, "--qmp", &socket];
+    let booted = Command::start(&bios);
+    booted.expect("Run /init as init process", BOOT);
+    UnixStream::connect(&socket).expect("QEMU answers");
+    booted.terminate();
+    assert!(matches!(booted.errors.wait_for("SIGTERM ended the machine", BOOT), Waited::Line(..)));
+    assert_eq!(booted.ends(), Some(1));
+    UnixStream::connect(&socket).expect_err("QEMU has outlived the command");
+    let log = std::fs::read_to_string(log).expect("the copy of its console");
+    assert!(log.contains("Run /init as init process") && !log.contains("step=network"), "{log}");
 }

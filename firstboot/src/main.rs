@@ -32,7 +32,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Every step from kernel start to blessed, and where the time went
+    /// Every step from kernel start to blessed, and to joined on a worker, and where the time went
     Timeline {
         /// As JSON
         #[arg(long, conflicts_with = "svg")]
@@ -72,7 +72,7 @@ enum Command {
         #[arg(long)]
         last: bool,
     },
-    /// Have the next boot fetch config and release, and reinstall if the config's generation was raised
+    /// Have the next boot fetch config and release, and reinstall or upgrade if the config asks for it
     Reinstall {
         /// Do it; without, only say what would happen
         #[arg(long)]

@@ -4,5 +4,6 @@ pub mod build;
 pub mod config_cmd;
 pub mod drain;
 pub mod serve;
+mod signals;
 pub mod vm;
 pub mod write;

@@ -14,6 +14,7 @@ mod tests;
 
 pub use access_log::Log;
 
+use crate::signals::Signals;
 use anyhow::{Context, bail};
 use authority::Authority;
 use axum::Router;
@@ -240,28 +241,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     signals.block_on(ending.wait());
     server.stop()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The signals that end a server.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    async fn wait(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

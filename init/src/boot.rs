@@ -33,7 +33,7 @@ pub(crate) fn worker() -> ExitCode {
     }
 }
 
-/// The steps of design.md. What was brought up by an earlier try stays up.
+/// The steps of ARCHITECTURE.md. What was brought up by an earlier try stays up.
 fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     m.degraded.clear();
     m.step(Step::CommandLine, Machine::read_command_line)?;

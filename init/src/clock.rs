@@ -106,8 +106,8 @@ fn set(time: SystemTime) -> Result<(), Fault> {
 impl Clock {
     /// Asks all servers at once, sets the clock by the first good answer and returns the seconds that it was moved by.
     ///
-    /// `servers` are addresses or names, from DHCP option 42, `tatara.ntp=` and the config. Answers before the floor are
-    /// not believed. Nobody has to fail because of this: the caller warns and goes on with the clock as it is.
+    /// `servers` are addresses or names, from DHCP option 42 and `tatara.ntp=`. Answers before the floor are not
+    /// believed. Nobody has to fail because of this: the caller warns and goes on with the clock as it is.
     ///
     /// # Errors
     /// [`Code::Clock`] with what each server did when none answered before `deadline`, or the clock could not be set.

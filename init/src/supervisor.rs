@@ -73,6 +73,9 @@ pub fn mount_all(root: &Path) -> Result<(), Fault> {
         mount_once(fstype, &root.join(name), flags, data)
             .map_err(|e| Fault::caused(Code::Sys, format!("cannot provide /{name}"), e))?;
     }
+    // For systemd, which would wait for a modprobe: the kernel starts one for `bpf_preload` at the first such mount (kernel/bpf/inode.c,
+    // `bpf_preload_mod_get`), and here it finds at once that there is none. A kernel without BPF has no such directory.
+    let _ = mount_once("bpf", &root.join("sys/fs/bpf"), kernel, "mode=0700");
     Ok(())
 }
 

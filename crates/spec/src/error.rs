@@ -43,12 +43,12 @@ codes! {
     Sys "E-SYS" "The kernel refused an operation that should always work." "Read the cause: it names the call, the object and the kernel's error. Old or cut-down kernels are the usual reason.";
     CmdlineBad "E-CMDLINE" "A tatara or network argument on the kernel command line is wrong." "Correct the argument in the boot script (boot.ipxe, or args.cfg on the USB stick).";
     Module "E-MODULE" "A driver could not be loaded." "Boot an initramfs that belongs to this kernel; `dmesg` lines above say what the kernel disliked.";
-    NetNoLink "E-NET-LINK" "No network interface has a carrier." "Check cable, switch port and, for new hardware, whether the driver is in the image (`release.json`).";
-    NetNoDevice "E-NET-DEVICE" "No network interface was found, or not the one asked for." "Check `ip=` for the name or MAC, and whether the driver or its firmware is in the image.";
+    NetNoLink "E-NET-LINK" "No network interface has a carrier." "Check cable and switch port. A card that the message does not list lacks its driver or firmware in the image: `zstd -dc initramfs.zst | cpio -t` lists what is there.";
+    NetNoDevice "E-NET-DEVICE" "No network interface was found, or not the one asked for." "Check `ip=` for the name or MAC, and whether the driver or its firmware is in the image (`zstd -dc initramfs.zst | cpio -t`); some cards need `--component main --component non-free-firmware` and the firmware's `--package`.";
     NetDhcp "E-NET-DHCP" "No link got an address from a DHCP server." "Check the DHCP server and the VLAN of the port, or give a static address with `ip=`.";
     NetDns "E-NET-DNS" "A host name could not be resolved." "Check the name and the DNS servers that DHCP or `nameserver=` gave; an IP address in the URL avoids DNS.";
     NetConnect "E-NET-CONNECT" "The server could not be reached." "Check that the server listens on that address and port, and that routers and firewalls let it through.";
-    Clock "E-CLOCK" "The clock could not be set." "Check the NTP server in `tatara.ntp=`, DHCP option 42 or `time.servers`.";
+    Clock "E-CLOCK" "The clock could not be set." "Check the NTP server in `tatara.ntp=` or DHCP option 42, and the hardware clock.";
     TlsUntrusted "E-TLS-UNTRUSTED" "The server's certificate comes from no CA that this machine trusts." "Compare `tatara.ca=` with the pin that the server's operator publishes (`tatara serve` prints it); the server must send its whole chain, the CA included.";
     TlsName "E-TLS-NAME" "The server's certificate is for another name." "Use a name in the URL that the certificate holds, or issue a certificate with this name.";
     TlsTime "E-TLS-TIME" "The certificate is not valid at the time this machine believes it is." "Compare the clock and the certificate's dates in the message: set the hardware clock, name an NTP server (`tatara.ntp=`) or renew the certificate.";
@@ -61,11 +61,11 @@ codes! {
     ConfigSyntax "E-CONFIG-SYNTAX" "The config is not valid YAML." "Run `tatara config check FILE`; it shows file, line and column.";
     ConfigInvalid "E-CONFIG-INVALID" "The config is YAML, but not a valid NodeConfig." "Run `tatara config check FILE`; it shows every fault with file, line and column.";
     ConfigVersion "E-CONFIG-VERSION" "The config's apiVersion or kind is not known to this release." "Boot a release that knows it, or write the config for `tatara.dev/v1alpha1`.";
-    ConfigSignature "E-CONFIG-SIGNATURE" "The config's signature is missing or wrong." "Sign the file as served (`minisign -Sm FILE -x FILE.sig`) with the key that `tatara.key=` names.";
+    ConfigSignature "E-CONFIG-SIGNATURE" "The config's signature is missing or wrong." "Sign the file as served (`minisign -Sm FILE -x FILE.sig`) with the key that `tatara.key=` names, or that is built in (`--trust-key`).";
     ConfigSerial "E-CONFIG-SERIAL" "The config is older than the one this node accepted last." "Raise `metadata.serial`; a lower one is refused so that an old config cannot be replayed.";
     Staged "E-STAGED" "The config that the node fetched before its reboot is damaged; it boots with the accepted one." "The node fetches it again while it runs; `tatara-node stage` does so at once, and says what is wrong.";
     ReleaseBad "E-RELEASE" "The release manifest is not usable." "Check `install.release.url`, and that release.json was made by `tatara image build`.";
-    ReleaseSignature "E-RELEASE-SIGNATURE" "The release's signature is missing or wrong." "Publish release.json.sig beside release.json, made with the key that `install.release.key` or `tatara.key=` names.";
+    ReleaseSignature "E-RELEASE-SIGNATURE" "The release's signature is missing or wrong." "Publish release.json.sig beside release.json, made with the key that `install.release.key` or `tatara.key=` names, or that is built in.";
     ReleaseOld "E-RELEASE-OLD" "The release is older than the config allows." "Publish a newer release at `install.release.url`, or lower `install.release.notBefore` if the older one is wanted.";
     PayloadDigest "E-PAYLOAD-DIGEST" "A file of the release is not the one that its manifest names." "Upload the release again, all files of one build; a proxy or a bad disk on the server can change bytes too.";
     PayloadShort "E-PAYLOAD-SHORT" "A file of the release ended too early." "Check its size on the server against release.json.";
@@ -76,7 +76,7 @@ codes! {
     DiskOtherNode "E-DISK-OTHER-NODE" "The disk holds another node." "If the disk was moved here and that node may be lost, set `install.wipe: foreign`; if the node was renamed, give the config its old name, or wipe and install it anew.";
     Confirm "E-CONFIRM" "Nobody can confirm that the disk may be overwritten." "Attach a keyboard and name its screen or serial port with `console=`, or set `install.confirm: none`.";
     DiskChanged "E-DISK-CHANGED" "The disk is not the one any more that somebody was asked about." "Disks were changed or written while the console waited for an answer: read the plan above again, and answer again.";
-    DiskRead "E-DISK-READ" "The disk could not be read." "Look at the kernel's lines about the disk; replace the disk or its cable.";
+    DiskRead "E-DISK-READ" "The disk could not be read." "Look at the kernel's lines about the disk; replace the disk or its cable. A message that says `install was complete` says how to go on.";
     DiskWrite "E-DISK-WRITE" "The disk could not be written." "Look at the kernel's lines about the disk; replace the disk or its cable.";
     DiskVerify "E-DISK-VERIFY" "What was read back from the disk is not what was written." "The disk lies or is broken: replace it.";
     DiskReadOnly "E-DISK-READONLY" "The disk is write-protected." "Remove the write protection or choose another disk.";
@@ -95,11 +95,11 @@ codes! {
     CpuSiblings "E-CPU-SIBLINGS" "Threads of one core would be on both sides." "List all threads of a core on the same side, or use `coresPerNumaNode`.";
     CpuOverlap "E-CPU-OVERLAP" "CPUs are both in housekeeping and isolated." "Take them out of one of `tuning.housekeeping` and `tuning.isolatedCpus`.";
     CpuCover "E-CPU-COVER" "Online CPUs are neither in housekeeping nor isolated." "Leave out `tuning.isolatedCpus`: all CPUs that are not in housekeeping are isolated then.";
-    CpuIsolation "E-CPU-ISOLATION" "The isolation asked for is impossible on this machine's CPUs." "Correct `tuning`; the message names the CPUs.";
-    Render "E-RENDER" "A file of the node could not be made from its config." "The message names the file and the cause.";
+    CpuIsolation "E-CPU-ISOLATION" "`tuning` says too little, too much, or more than a kernel command line holds." "Correct `tuning` as the message says.";
+    Render "E-RENDER" "A file of the node could not be made from its config." "The message names the file or key, and the cause: correct that key of the config, or give the node a release that has what it needs.";
     SlotFallback "E-SLOT-FALLBACK" "The slot on trial was not blessed in time; the node went back to the other one." "`tatara-node status` and the journal of the failed boots say what was not healthy.";
     Unhealthy "E-NODE-UNHEALTHY" "The node is not healthy, so its slot is not marked good." "The message names the units; `journalctl -u UNIT` says why. It is tried again as long as the node runs.";
-    Pin "E-PIN" "A setting that keeps work off the isolated CPUs could not be made." "`tatara-node status` names each; `no vectors` means that housekeeping CPUs have no interrupt vectors left: give them more cores or the NIC fewer queues.";
+    Pin "E-PIN" "A setting that keeps work off the isolated CPUs could not be made." "`tatara-node status` names each, `status --json` why; `no-vectors` there means that housekeeping CPUs have no interrupt vectors left: give them more cores or the NIC fewer queues.";
     KubernetesPayload "E-K8S-PAYLOAD" "The config wants Kubernetes, and the release was built without, or not with one container runtime that it can use." "Build the release with `tatara image build --profile node --kubernetes SOURCE`, or take `kubernetes` out of the config.";
     JoinApi "E-JOIN-API" "The cluster's API server does not answer, or not as one." "Check `kubernetes.endpoint`, whether DNS knows its name, the load balancer and the firewall; the node waits for it and goes on by itself.";
     JoinCa "E-JOIN-CA" "The cluster that answers has another CA than the config says: the join is refused." "Compare `kubernetes.join.caCertHashes` with the cluster's; if they should be equal, somebody else answers at the endpoint. No credential was sent.";
@@ -108,11 +108,11 @@ codes! {
     JoinIdentity "E-JOIN-IDENTITY" "Certificate and key of `join.identity` cannot be used." "The certificate must be of this key: compare `openssl x509 -noout -pubkey` and `openssl pkey -pubout`. A key that was erased after an earlier join comes again with a new config.";
     JoinName "E-JOIN-NAME" "The cluster has a Ready node of this name, on another machine." "Give this one another name, or delete that Node (`kubectl delete node NAME`); then the join goes on by itself.";
     JoinStale "E-JOIN-STALE" "The cluster still takes this machine's own last join for alive." "Nothing: the cluster notices within a minute that it is gone, and the join goes on by itself.";
-    JoinOther "E-JOIN-OTHER" "The config names another cluster, or another node name, than those that the node has joined with." "Give the config back what it had, or reinstall the node (raise `install.generation`, boot from network or USB).";
+    JoinOther "E-JOIN-OTHER" "The config names another cluster, or another node name, than those that the node has joined with." "Give the config back what it had, or reinstall the node (raise `install.generation` and reboot it).";
     JoinPreflight "E-JOIN-PREFLIGHT" "kubeadm's checks before the join failed." "The message names each check; the journal of tatara-join.service has kubeadm's words.";
     Join "E-JOIN" "kubeadm could not join the node." "The message has kubeadm's last words, the journal of tatara-join.service all of them; it is tried again.";
     Kubelet "E-KUBELET" "The kubelet does not become healthy." "`journalctl -u kubelet` says more; often a field of `kubernetes.kubelet` or of the cluster's KubeletConfiguration that this version does not take.";
-    KubeletConfig "E-KUBELET-CONFIG" "The kubelet's configuration could not be made." "The message names the file and the cause.";
+    KubeletConfig "E-KUBELET-CONFIG" "The kubelet's configuration could not be made." "The message names the file and the cause. Of kubeadm's file: look at the cluster's ConfigMap kubelet-config (before 1.24 kubelet-config-1.NN); of ours: reboot the node, which makes it anew.";
     JoinErase "E-JOIN-ERASE" "The join's secrets could not be erased from the node's copy of the config." "The message says why; it is tried again at the next boot. Revoke the token with `kubeadm token delete`.";
     ImageRelease "E-IMAGE-RELEASE" "The config names a container image archive that the release does not have." "Correct `kubernetes.images[].release`, or build the release with `tatara image build --image FILE`.";
     ImageDigest "E-IMAGE-DIGEST" "A container image archive is not the one that the config or the release names." "Correct `kubernetes.images[].sha256` or the file on the server; one of a release must be that of the release that runs.";
@@ -194,8 +194,9 @@ pub fn reference() -> String {
     let mut text = String::from(
         "<!-- Generated from crates/spec/src/error.rs; `TATARA_UPDATE_DOCS=1 cargo test -p tatara-spec --test docs` writes it anew. -->\n\n\
          # Error codes\n\n\
-         A failure prints its causes, one of these codes and what to do, on every console and in the failure record of\n\
-         the next boot. Codes are never renamed and never used again for something else.\n\n\
+         A failure of a boot prints its causes, one of these codes and what to do on every console, and keeps them for the\n\
+         next boot; `tatara` and `tatara-node` print them on standard error. Warnings (`W-CPU-...`) are in [tuning.md](tuning.md).\n\
+         Codes are never renamed and never used again for something else.\n\n\
          | code | what it means | what to do |\n|---|---|---|\n",
     );
     for code in Code::ALL {

@@ -72,7 +72,8 @@ pub struct RootOptions {
     /// Debian archive [default: the one in this machine's apt configuration]
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
-    /// Archive component; `non-free-firmware` adds what some network cards need. May be given several times
+    /// Archive component; may be given several times, then `main` too: `--component main --component non-free-firmware` has what some
+    /// network cards need
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub component: Vec<String>,
     /// Make the cached root anew, with the packages of today

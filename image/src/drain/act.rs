@@ -138,8 +138,9 @@ impl Drain<'_> {
         }
         self.report.say(&format!("{name} is drained, and its Node is deleted"));
         self.report.line(
-            "Next: raise `install.generation` in the config, with a join token that is still good, and boot the machine from \
-             network or USB. If it boots its disk as it is, the Node comes back, empty and not cordoned.",
+            "Next: raise `install.generation` in the config, with a join token that is still good, and reboot the machine, which \
+             looks for its config on its way down; or boot it from network or USB. If it boots its disk as it is, the Node comes \
+             back, empty and not cordoned.",
         );
         Ok(())
     }

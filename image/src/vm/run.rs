@@ -1,8 +1,11 @@
 //! The command line of `tatara vm`.
 
 use super::{Boot, Bus, Disk, Firmware, Forward, Machine, Nic, NicModel, Qmp, accel, firmware};
+use crate::signals::Signals;
 use anyhow::{Context as _, Result, bail};
 use clap::{Subcommand, ValueEnum};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,21 +97,49 @@ enum BootFrom {
 /// Runs `tatara vm`. Says on standard error whether KVM is used, and why.
 ///
 /// # Errors
-/// QEMU, firmware or a file is missing, or the arguments do not go together.
+/// QEMU, firmware or a file is missing, the arguments do not go together, or a signal ended it.
 pub fn run(args: Args) -> Result<ExitCode> {
     let Command::Run(args) = args.command;
     let scratch = tempfile::tempdir().context("making a directory for the machine")?;
     let machine = machine(&args, scratch.path())?;
-    let mut child = std::process::Command::new(QEMU)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("starting the runtime")?.block_on(run_to_its_end(&machine))
+}
+
+/// A signal ends QEMU too: whoever started this command, say a CI, does not know of that process.
+async fn run_to_its_end(machine: &Machine) -> Result<ExitCode> {
+    let signals = Signals::listen()?;
+    let mut command = tokio::process::Command::new(QEMU);
+    let mut child = command
         .args(machine.arguments()?)
+        .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("starting {QEMU} (Debian package `qemu-system-x86`)"))?;
     if let (Some(socket), true) = (&machine.qmp, machine.needs_monitor()) {
         machine.release(&mut Qmp::connect(socket)?)?;
     }
-    let status = child.wait().with_context(|| format!("waiting for {QEMU}"))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    let waiting = || format!("waiting for {QEMU}");
+    tokio::select! {
+        status = child.wait() => {
+            let code = status.with_context(waiting)?.code().and_then(|code| u8::try_from(code).ok());
+            Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+        signal = signals.wait() => {
+            terminate(&child)?;
+            child.wait().await.with_context(waiting)?;
+            bail!("{signal} ended the machine")
+        }
+    }
+}
+
+/// Asks QEMU to end, which writes out what it still has for its disks.
+fn terminate(child: &tokio::process::Child) -> Result<()> {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    match pid.map(|pid| kill_process(pid, Signal::TERM)) {
+        // It has ended already.
+        None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
+        Some(Err(error)) => Err(error).with_context(|| format!("ending {QEMU}")),
+    }
 }
 
 /// The machine that the arguments describe; what it needs besides goes into `scratch`.

@@ -474,7 +474,8 @@ pub struct FileEntry {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
-    /// HTTPS URL that gets each failure as JSON by POST.
+    /// HTTPS URL that gets each failure of a boot that has a network, as JSON by POST; `tatara.report=` has precedence. Failures of
+    /// the running node are in `tatara-node status`.
     #[schemars(extend("format" = "https-url"))]
     pub url: String,
 }
