@@ -57,8 +57,13 @@ fn check_grown(found: &serde_json::Value) {
     assert!(bytes > 4 << 30, "the state partition was not grown: {bytes} bytes");
 }
 
+/// One CPU, as the machines of tests/faults have it; tests/boot.rs has two.
+fn machine(firmware: Firmware, start: Start) -> Setup {
+    Setup::new(firmware, start).shape(1, 1, 1)
+}
+
 fn disk(bus: Bus) -> Setup {
-    Setup::new(Firmware::Bios, Start::Direct).disks(&[(bus, 512)])
+    machine(Firmware::Bios, Start::Direct).disks(&[(bus, 512)])
 }
 
 #[test]
@@ -106,7 +111,7 @@ fn a_disk_whose_name_was_typed_twice() {
 
 #[test]
 fn sectors_of_4096_bytes() {
-    let setup = Setup::new(Firmware::Uefi, Start::Direct).disks(&[(Bus::Nvme, 4096)]);
+    let setup = machine(Firmware::Uefi, Start::Direct).disks(&[(Bus::Nvme, 4096)]);
     check(&installs(&setup));
     let guest = Guest::start(&setup.again(Start::Disk), None);
     check(&guest.findings(BOOT));
@@ -114,18 +119,18 @@ fn sectors_of_4096_bytes() {
 
 #[test]
 fn e1000e_nic() {
-    check(&installs(&Setup::new(Firmware::Bios, Start::Direct).nics(&[Nic::E1000e])));
+    check(&installs(&machine(Firmware::Bios, Start::Direct).nics(&[Nic::E1000e])));
 }
 
 #[test]
 fn a_dead_nic_does_not_hold_the_other() {
-    let setup = Setup::new(Firmware::Bios, Start::Direct).nics(&[Nic::VirtioWithoutLink, Nic::Virtio]);
+    let setup = machine(Firmware::Bios, Start::Direct).nics(&[Nic::VirtioWithoutLink, Nic::Virtio]);
     check(&installs(&setup));
 }
 
 #[test]
 fn reboot_through_the_firmware_when_asked() {
-    let setup = Setup::new(Firmware::Uefi, Start::Pxe);
+    let setup = machine(Firmware::Uefi, Start::Pxe);
     let mut config = NodeYaml::new("node-1");
     config.handover = "firmware";
     let server = served(&setup, &config);
@@ -140,7 +145,7 @@ fn reboot_through_the_firmware_when_asked() {
 /// The whole life: PXE always first; equal generation boots, a higher one reinstalls, another release upgrades.
 #[test]
 fn pxe_first_boots_the_disk_until_the_generation_is_raised() {
-    let setup = Setup::new(Firmware::Bios, Start::Pxe);
+    let setup = machine(Firmware::Bios, Start::Pxe);
     let mut config = NodeYaml::new("node-1");
     let server = served(&setup, &config);
     let first = Guest::start(&setup, Some(&server));
@@ -164,7 +169,7 @@ fn pxe_first_boots_the_disk_until_the_generation_is_raised() {
 
 #[test]
 fn another_release_goes_to_the_other_slot() {
-    let setup = Setup::new(Firmware::Uefi, Start::Direct);
+    let setup = machine(Firmware::Uefi, Start::Direct);
     let server = served(&setup, &NodeYaml::new("node-1"));
     let first = Guest::start(&setup, Some(&server));
     let installed = first.findings(INSTALL);
@@ -196,7 +201,7 @@ fn another_release_goes_to_the_other_slot() {
 #[test]
 fn what_is_staged_reinstalls_and_upgrades() {
     const ASKS: &str = "as the staged config asks for more than a boot: ";
-    let setup = Setup::new(Firmware::Bios, Start::Direct);
+    let setup = machine(Firmware::Bios, Start::Direct);
     let server = served(&setup, &NodeYaml::new("node-1"));
     let first = Guest::start(&setup, Some(&server));
     let installed = first.findings(INSTALL);
@@ -283,14 +288,39 @@ fn tatara_vm_run_by_pxe_then_from_the_disk_until_a_signal() {
     let script = format!("http://10.0.2.2:{}/boot.ipxe", server.http_port);
 
     let sized = format!("{disk}:12GiB");
-    let by_pxe = ["--boot", "pxe", "--bootfile", &script, "--disk", &sized, "--mac", MAC, "--no-reboot"];
+    let by_pxe = [
+        "--boot",
+        "pxe",
+        "--bootfile",
+        &script,
+        "--disk",
+        &sized,
+        "--mac",
+        MAC,
+        "--cpus",
+        "1",
+        "--no-reboot",
+    ];
     let installed = Command::start(&by_pxe);
     assert!(matches!(installed.errors.wait_for("tatara: accelerator ", BOOT), Waited::Line(..)));
     installed.expect("step=record state=ok", INSTALL);
     assert!(installed.expect("checker: {", BOOT).contains("node-1"));
     assert_eq!(installed.ends(), Some(0), "its machine has powered itself off");
 
-    let bios = ["--firmware", "bios", "--bus", "nvme", "--disk", &disk, "--log", &log, "--qmp", &socket];
+    let bios = [
+        "--firmware",
+        "bios",
+        "--bus",
+        "nvme",
+        "--disk",
+        &disk,
+        "--cpus",
+        "1",
+        "--log",
+        &log,
+        "--qmp",
+        &socket,
+    ];
     let booted = Command::start(&bios);
     booted.expect("Run /init as init process", BOOT);
     UnixStream::connect(&socket).expect("QEMU answers");

@@ -22,10 +22,9 @@ pub(crate) fn worker() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(fault) = enter::clean_up() {
-        machine.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
-    }
     loop {
+        let cleaned = enter::clean_up();
+        machine.or_say("what the last try left", cleaned);
         match boot(&mut machine) {
             Ok(exit) => return exit.code(),
             Err(fault) => failure::wait_after(&mut machine, &fault),
@@ -36,6 +35,7 @@ pub(crate) fn worker() -> ExitCode {
 /// The steps of ARCHITECTURE.md. What was brought up by an earlier try stays up.
 fn boot(m: &mut Machine) -> Result<Exit, Fault> {
     m.degraded.clear();
+    m.accepted_can_boot = false;
     m.step(Step::CommandLine, Machine::read_command_line)?;
     m.step(Step::Drivers, Machine::load_storage_drivers)?;
     let mut disks = m.step(Step::FindDisk, Machine::find_disks)?;
@@ -56,7 +56,9 @@ fn boot(m: &mut Machine) -> Result<Exit, Fault> {
         Plan::Install(target) | Plan::Reinstall(target) => {
             if wanted.config.install.confirm == Confirm::Console {
                 let disk = find(&disks, &target)?;
-                m.step(Step::Confirm, |m| confirm::disk(m, disk))?;
+                // What nobody has asked for at this very boot keeps no node down: it has an accepted config to boot with.
+                let within = m.accepted_can_boot.then(staged::time_left);
+                m.step(Step::Confirm, |m| confirm::disk(m, disk, within))?;
             }
             install::whole_disk(m, &wanted, find(&disks, &target)?, &target)?;
             install::hand_over(m, &wanted, &target)
@@ -134,21 +136,22 @@ fn boots_alone(m: &mut Machine, disks: &[Disk]) -> Option<Wanted> {
     match staged::look(m, disks) {
         Some(Newer::Boots(wanted)) => Some(*wanted),
         // Whatever it is that fails: nobody may have meant this very reboot to be the one that does it.
-        Some(Newer::Asks(why)) => match m.asked_since.get_or_insert_with(Instant::now).elapsed() {
-            waited if waited >= plan::OFFLINE_DEADLINE && accepted.is_some() => {
-                let waited = waited.as_secs();
-                let why = format!("what the staged config asks for ({why}) could not be done for {waited} s");
+        Some(Newer::Asks(why)) => {
+            if accepted.is_some() && staged::time_left().is_zero() {
+                let why = format!(
+                    "what the staged config asks for ({why}) could not be done for {} s",
+                    plan::OFFLINE_DEADLINE.as_secs()
+                );
                 m.reporter.info(&format!("degraded: {why}; the node boots with the accepted one"));
                 m.degraded.push(why);
-                accepted
+                return accepted;
             }
-            _ => {
-                m.reporter.info(&format!(
-                    "config and release are fetched, as the staged config asks for more than a boot: {why}"
-                ));
-                None
-            }
-        },
+            m.reporter.info(&format!(
+                "config and release are fetched, as the staged config asks for more than a boot: {why}"
+            ));
+            m.accepted_can_boot = accepted.is_some();
+            None
+        }
         None => accepted,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::machine::Machine;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tatara_init::console::Answers;
 use tatara_spec::plan::Disk;
 use tatara_spec::{Code, Fault};
@@ -10,10 +10,10 @@ use tatara_spec::{Code, Fault};
 /// So often it is asked again: whoever comes later sees only what is printed later.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// Waits until the name of the disk was typed twice on one console, for as long as it takes. Days may pass, and the name may be another
-/// disk's by then, or the disk may hold something else: that was not asked for.
-pub(crate) fn disk(m: &mut Machine, disk: &Disk) -> Result<((), String), Fault> {
-    let console = answered(m, disk)?;
+/// Waits until the name of the disk was typed twice on one console, for as long as it takes unless there is a limit. Days may pass, and the
+/// name may be another disk's by then, or the disk may hold something else: that was not asked for.
+pub(crate) fn disk(m: &mut Machine, disk: &Disk, within: Option<Duration>) -> Result<((), String), Fault> {
+    let console = answered(m, disk, within)?;
     if m.settled_disks()?.contains(disk) {
         return Ok(((), format!("disk={} console={console}", disk.path)));
     }
@@ -22,13 +22,19 @@ pub(crate) fn disk(m: &mut Machine, disk: &Disk) -> Result<((), String), Fault> 
 }
 
 /// The console on which it was confirmed.
-fn answered(m: &Machine, disk: &Disk) -> Result<String, Fault> {
+fn answered(m: &Machine, disk: &Disk, within: Option<Duration>) -> Result<String, Fault> {
+    let deadline = within.map(|within| Instant::now() + within);
     let name = disk.path.trim_start_matches("/dev/");
     let mut answers = Answers::open_all(Path::new("/proc"), Path::new("/dev"));
     let mut typed = Typed::default();
     m.reporter.info(&question(name));
     while !answers.is_empty() {
-        match answers.next(REMIND) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let why = format!("nobody has confirmed in time that {} may be overwritten", disk.path);
+            return Err(Fault::new(Code::Confirm, why));
+        }
+        match answers.next(left.unwrap_or(REMIND).min(REMIND)) {
             None => m.reporter.info(&question(name)),
             Some((console, answer)) => match typed.take(name, &console, &answer) {
                 Answer::Confirmed => return Ok(console),

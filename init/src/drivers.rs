@@ -53,8 +53,10 @@ pub enum Waited {
 enum Trial {
     /// A thread is at it.
     Running,
-    /// The kernel has it, or refused it.
-    Ended,
+    /// The kernel has it.
+    Loaded,
+    /// The kernel refused it.
+    Refused,
 }
 
 /// The drivers of the running kernel; several threads may load at once.
@@ -67,7 +69,7 @@ pub struct Drivers {
     parameters: HashMap<String, String>,
     /// `modprobe.blacklist=` and `module_blacklist=` of the kernel command line: not loaded for a device.
     blacklist: HashSet<String>,
-    /// Modules that have been tried; none is tried twice.
+    /// Modules that have been tried; none is tried twice for a device.
     tried: Mutex<HashMap<usize, Trial>>,
     /// Told when a trial has ended.
     ended: Condvar,
@@ -135,11 +137,19 @@ impl Drivers {
             let message = format!("no module in {} is or drives `{name}`", self.modules_dir.display());
             return Err(Fault::new(Code::Module, message));
         }
-        match self.load_all(&wanted).failed.pop() {
+        // Who asks by name cannot do without: memory that was short then may be there now.
+        lock(&self.tried).retain(|_, trial| *trial != Trial::Refused);
+        let mut report = self.load_all(&wanted);
+        // What it needs only softly may be refused: a CPU has no instruction for CRC-32C, say, and there is another module for it.
+        let tried = lock(&self.tried);
+        if wanted.iter().any(|number| tried.get(number) != Some(&Trial::Refused)) {
+            return Ok(());
+        }
+        match report.failed.pop() {
             Some((module, error)) => {
                 Err(Fault::caused(Code::Module, format!("cannot load `{module}` for `{name}`"), error))
             }
-            None => Ok(()),
+            None => Err(Fault::new(Code::Module, format!("the kernel refused `{name}` to another thread"))),
         }
     }
 
@@ -242,7 +252,7 @@ impl Drivers {
         let mut tried = lock(&self.tried);
         loop {
             match tried.get(&number) {
-                Some(Trial::Ended) => return false,
+                Some(Trial::Loaded | Trial::Refused) => return false,
                 Some(Trial::Running) => {
                     tried = self.ended.wait(tried).unwrap_or_else(PoisonError::into_inner);
                 }
@@ -262,14 +272,14 @@ impl Drivers {
     }
 
     /// Ends what [`Drivers::claim`] began.
-    fn release(&self, number: usize) {
-        lock(&self.tried).insert(number, Trial::Ended);
+    fn release(&self, number: usize, trial: Trial) {
+        lock(&self.tried).insert(number, trial);
         self.ended.notify_all();
     }
 
     fn load_all(&self, wanted: &[usize]) -> Report {
         let skip = |number: usize| match lock(&self.tried).get(&number).copied() {
-            Some(trial) => trial == Trial::Ended,
+            Some(trial) => trial != Trial::Running,
             None => self.index.module(number).is_some_and(|module| self.is_loaded(&module.name)),
         };
         let jobs = self.index.plan(wanted, &skip);
@@ -281,7 +291,7 @@ impl Drivers {
             }
             let parameters = self.parameters.get(&module.name).map_or("", String::as_str);
             let result = module::load(&self.modules_dir.join(&module.file), parameters);
-            self.release(number);
+            self.release(number, if result.is_ok() { Trial::Loaded } else { Trial::Refused });
             let mut report = lock(&report);
             match result {
                 Ok(module::Loaded::New) => report.loaded.push(module.name.clone()),

@@ -221,8 +221,8 @@ fn load_kernel(
 fn leave_state(m: &mut Machine, target: &Target) -> Result<(), Fault> {
     leave_network(m);
     let state = StateMount::mount(&target.disk)?;
-    m.save_timeline(&state)?;
-    handover::keep_degraded(&state, &m.degraded)?;
+    m.save_timeline(&state);
+    m.or_say("what is degraded is not kept", handover::keep_degraded(&state, &m.degraded));
     state_partition::unmount(&target.disk)
 }
 
@@ -307,7 +307,7 @@ fn leave_ca() -> Result<(), Fault> {
 
 /// What `tatara-node` shows: how this boot came about.
 fn leave_records(m: &Machine, target: &Target, state: &StateMount, said: Said) -> Result<(), Fault> {
-    failure::was_shown(state)?;
+    m.or_say("the failure that was shown is shown again", failure::was_shown(state));
     leave_ca()?;
     write_run(run::SIGNERS, m.keys.join("\n").as_bytes())?;
     // Without a block nothing is on trial.

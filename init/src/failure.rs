@@ -44,8 +44,8 @@ fn record(step: Step, attempt: u32, fault: &Fault) -> FailureRecord {
 /// Keeps the record on the node's state partition, for `tatara-node status`, when exactly one was found: each is mounted by the name of
 /// its disk.
 fn keep(m: &Machine, record: &FailureRecord) {
-    // An install that fails has unmounted it, or has made it anew.
-    if (Step::Partition..=Step::Record).contains(&record.step)
+    // An install that fails has unmounted it, or has made it anew; so has a node that could not be entered.
+    if (Step::Partition..=Step::SwitchRoot).contains(&record.step)
         && let Err(fault) = m.scan()
     {
         m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));

@@ -10,6 +10,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use tatara_http::fetch::{self, Attempt, Authenticity, Client, Verdict};
+use tatara_http::genuine::SshKeys;
 use tatara_init::console::Reporter;
 use tatara_installer::install::{self, Completed, Job};
 use tatara_installer::state::machine_id;
@@ -98,7 +99,8 @@ fn finish(m: &Machine, done: &Completed) -> Result<(), Fault> {
     m.tell_memory();
     // An upgrade keeps the state partition; what it was asked for by is done.
     done.state.erase(state::STAGED)?;
-    m.save_timeline(&done.state)
+    m.save_timeline(&done.state);
+    Ok(())
 }
 
 /// After an install: into the node, or through the firmware.
@@ -118,18 +120,23 @@ pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Targ
     match wanted.source {
         Whence::Accepted => {
             staged::complete_erasure(m, disk);
+            complete_accepted(m, &wanted, disk, installed, target);
             Ok(wanted)
         }
         // An older file, of which `plan()` says that nothing is changed: the node boots with the accepted one.
         Whence::Fetched if wanted.config.install.generation < installed.record.generation => {
             wanted::accepted_on(disk)
         }
-        Whence::Fetched => {
-            // Before the new one is there: what was staged before must not come after it.
-            staged::erase(disk)?;
-            keep(m, &wanted, disk, installed, target)?;
-            Ok(wanted)
-        }
+        // Before the new one is there: what was staged before must not come after it.
+        Whence::Fetched => match staged::erase(disk).and_then(|()| keep(m, &wanted, disk, installed, target))
+        {
+            Ok(()) => Ok(wanted),
+            // Say, the state partition is full: only on the node can somebody make room.
+            Err(fault) => {
+                not_kept(m, &fault);
+                wanted::accepted_on(disk)
+            }
+        },
         Whence::Staged => {
             match keep(m, &wanted, disk, installed, target).and_then(|()| staged::erase(disk)) {
                 Ok(()) => Ok(wanted),
@@ -143,33 +150,80 @@ pub(crate) fn accept(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Targ
     }
 }
 
-/// Makes a config the accepted one. A power cut on the way leaves each file whole; the next boot does it again, from the server or from
-/// what is staged.
+/// Says that a config could not be made the accepted one; also on the node, as degraded.
+fn not_kept(m: &mut Machine, fault: &Fault) {
+    let why = format!(
+        "the config that was fetched could not be kept, so the node boots with the accepted one: {}: {}",
+        fault.code,
+        fault.chain()
+    );
+    m.reporter.info(&format!("degraded: {why}"));
+    m.reporter.info(&format!("  hint: {}", fault.code.hint()));
+    m.degraded.push(why);
+}
+
+/// Makes a config the accepted one. It is that from the moment its file is written: what it needs is there before, and what follows from
+/// it is completed by any later boot, so that a power cut or an error on the way leaves the old one or the new one.
 fn keep(
-    m: &Machine,
+    m: &mut Machine,
     wanted: &Wanted,
     disk: &Disk,
     installed: &Installed,
     target: &Target,
 ) -> Result<(), Fault> {
     // Before the first write: a config whose arguments are impossible here must not become the accepted one.
-    let args = enter::node_args(m, wanted)?;
+    enter::node_args(m, wanted)?;
     let mount = StateMount::mount(&disk.path)?;
-    let mut files = state_files(wanted)?;
+    let keys = wanted::keys_on(&mount).unwrap_or_default();
+    for file in needed_files(wanted, keys)? {
+        mount.write_changed(&file)?;
+    }
     if let Some(release) = &wanted.release
         && holds(&installed.record, target.slot, &release.manifest)
     {
-        files.push(archives(&release.manifest, target.slot)?);
+        mount.write_changed(&archives(&release.manifest, target.slot)?)?;
     }
-    for file in &files {
-        mount.write(file)?;
-    }
-    let record = InstallRecord { serial: wanted.config.metadata.serial, ..installed.record.clone() };
-    if record != installed.record {
-        mount.write_record(&record)?;
-    }
-    bootenv::write_node_cfg(&disk.path, target.slot, &args)?;
+    mount.write_changed(&private(state::CONFIG, wanted.bytes.clone()))?;
+    mount.write_changed(&private(state::KEYS, json(&wanted.keys)?))?;
+    follow(m, wanted, disk, installed, target);
     Ok(())
+}
+
+/// What a config needs beside it, also while the old one is the accepted one: the keys of both.
+fn needed_files(wanted: &Wanted, mut keys: SshKeys) -> Result<Vec<StateFile>, Fault> {
+    keys.extend(wanted.keys.clone());
+    let mut files = vec![private(state::KEYS, json(&keys)?)];
+    files.extend(wanted.from.as_ref().map(|url| private(state::CONFIG_URL, url.as_str().into())));
+    Ok(files)
+}
+
+/// Writes what follows from the accepted config: its serial, below which none is accepted any more, and the arguments that GRUB gives the
+/// node's kernel. An error keeps nobody from booting; it is said, and the next boot tries again.
+fn follow(m: &mut Machine, wanted: &Wanted, disk: &Disk, installed: &Installed, target: &Target) {
+    let record = InstallRecord { serial: wanted.config.metadata.serial, ..installed.record.clone() };
+    let recorded = if record == installed.record {
+        Ok(())
+    } else {
+        StateMount::mount(&disk.path).and_then(|mount| mount.write_record(&record))
+    };
+    let args = enter::node_args(m, wanted);
+    let written = args.and_then(|args| bootenv::write_node_cfg(&disk.path, target.slot, &args));
+    for fault in [recorded.err(), written.err()].into_iter().flatten() {
+        let why = format!("the config is accepted in part: {}: {}", fault.code, fault.chain());
+        m.reporter.info(&format!("degraded: {why}"));
+        m.degraded.push(why);
+    }
+}
+
+/// Completes what a power cut or an error left undone when the config was accepted: a serial that is not recorded yet, or a kernel that
+/// GRUB started with other arguments.
+fn complete_accepted(m: &mut Machine, wanted: &Wanted, disk: &Disk, installed: &Installed, target: &Target) {
+    let serial = wanted.config.metadata.serial > installed.record.serial;
+    let from_grub = m.line.request.origin == Origin::Disk && !m.line.kexeced;
+    let args = from_grub && enter::node_args(m, wanted).is_ok_and(|args| !missing(m, &args).is_empty());
+    if serial || args {
+        follow(m, wanted, disk, installed, target);
+    }
 }
 
 /// What an install that was cut off after its record left undone. A boot from the disk has shown that it is not needed.

@@ -68,8 +68,8 @@ pub(crate) struct Machine {
     /// The plan as printed.
     pub(crate) plan: String,
     pub(crate) backoff: Backoff,
-    /// Since when a staged config asks for more than a boot, and has not got it.
-    pub(crate) asked_since: Option<Instant>,
+    /// This try is for a staged config, and there is an accepted one that boots without it.
+    pub(crate) accepted_can_boot: bool,
     /// Since when nobody gave a config; `None` when the last try got one.
     pub(crate) offline_since: Option<Instant>,
     /// The configs that were accepted, for as long as this worker runs.
@@ -110,7 +110,7 @@ impl Machine {
             report_url: None,
             plan: String::new(),
             backoff: Backoff::default(),
-            asked_since: None,
+            accepted_can_boot: false,
             offline_since: None,
             serials: Serials::default(),
             degraded: Vec::new(),
@@ -246,9 +246,18 @@ impl Machine {
     }
 
     /// Keeps the timeline on the state partition: after a kexec nobody else knows the times before.
-    pub(crate) fn save_timeline(&self, mount: &StateMount) -> Result<(), Fault> {
+    pub(crate) fn save_timeline(&self, mount: &StateMount) {
         let path = format!("{}/{BEFORE_KEXEC}", state::TIMELINE_DIR);
-        mount.write(&StateFile { path, mode: 0o600, bytes: json(&self.reporter.timeline())? })
+        let saved =
+            json(&self.reporter.timeline()).and_then(|json| mount.write(&StateFile::private(path, json)));
+        self.or_say("the timeline is not kept", saved);
+    }
+
+    /// Says a failure that is no reason not to go on, say on a full state partition.
+    pub(crate) fn or_say(&self, what: &str, result: Result<(), Fault>) {
+        if let Err(fault) = result {
+            self.reporter.info(&format!("{what}: {}: {}", fault.code, fault.chain()));
+        }
     }
 
     /// Takes up the timeline of the kernel that started this one by kexec.

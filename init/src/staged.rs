@@ -1,14 +1,22 @@
 //! The config that the node fetched while it ran, where it has one: `tatara-node stage`.
 
 use crate::enter;
-use crate::machine::Machine;
+use crate::machine::{Machine, write_run};
 use crate::wanted::{self, Source, Wanted};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
 use tatara_http::signature::{self, Signed};
 use tatara_installer::StateMount;
 use tatara_spec::layout::state;
 use tatara_spec::plan::{self, Desired, Disk, Staged, Target};
 use tatara_spec::record::{STAGED_MAX_BYTES, StagedConfig};
 use tatara_spec::{Code, Fault};
+
+/// When this kernel first tried what the staged config asks for, in milliseconds since its start.
+const ASKED: &str = "/run/tatara/staged-asked";
+/// There while the staged config is tried in the root.
+const TRIED: &str = "/run/tatara/staged-tried";
 
 /// A newer config than the accepted one.
 pub(crate) enum Newer {
@@ -59,7 +67,26 @@ pub(crate) fn not_used(m: &mut Machine, fault: &Fault) {
     m.degraded.push(why);
 }
 
-/// A staged config has to fit the very root before it is accepted: afterwards no boot from the disk could leave it again.
+/// How long what the staged config asks for may still be tried: [`plan::OFFLINE_DEADLINE`] from the first try on, also for the next worker.
+pub(crate) fn time_left() -> Duration {
+    let now = uptime();
+    let first = fs::read_to_string(ASKED).ok().and_then(|text| text.parse().ok()).map(Duration::from_millis);
+    let first = first.unwrap_or_else(|| {
+        // What cannot be kept begins anew with the next worker.
+        let _ = write_run(ASKED, now.as_millis().to_string().as_bytes());
+        now
+    });
+    plan::OFFLINE_DEADLINE.saturating_sub(now.saturating_sub(first))
+}
+
+/// Since this kernel started.
+fn uptime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// A staged config has to fit the very root before it is accepted: afterwards no boot from the disk could leave it again. One with which a
+/// worker has died is not tried by the next.
 ///
 /// # Errors
 /// The accepted one, which takes its place, cannot be read.
@@ -67,7 +94,17 @@ pub(crate) fn tried(m: &mut Machine, wanted: Wanted, disk: &Disk, target: &Targe
     if wanted.source != Source::Staged {
         return Ok(wanted);
     }
-    match enter::try_in_root(m, &wanted, target) {
+    let died = Path::new(TRIED).exists();
+    let result = if died {
+        Err(Fault::new(Code::Panic, "a worker has died with it"))
+    } else {
+        write_run(TRIED, b"").and_then(|()| enter::try_in_root(m, &wanted, target))
+    };
+    if !died {
+        // One that stays costs the next worker this config, no more.
+        let _ = fs::remove_file(TRIED);
+    }
+    match result {
         Ok(()) => Ok(wanted),
         Err(fault) => {
             not_used(m, &fault);
@@ -81,18 +118,20 @@ pub(crate) fn erase(disk: &Disk) -> Result<(), Fault> {
     StateMount::mount(&disk.path)?.erase(state::STAGED)
 }
 
-/// Completes an erasure that a power cut ended: what is left of the file may hold part of a secret. Where it fails the node boots all the
-/// same, and does it when it next looks for its config.
+/// Completes what a power cut ended: an erasure, or writing the file. What is left may hold part of a secret. Where it fails the node boots
+/// all the same, and does it when it next looks for its config.
 pub(crate) fn complete_erasure(m: &Machine, disk: &Disk) {
-    let done = is_half_erased(disk).and_then(|half| if half { erase(disk) } else { Ok(()) });
-    if let Err(fault) = done {
+    if let Err(fault) = complete(disk) {
         m.reporter.info(&format!("{}: {}", fault.code, fault.chain()));
     }
 }
 
-fn is_half_erased(disk: &Disk) -> Result<bool, Fault> {
-    let json = StateMount::mount_to_read(&disk.path)?.read(state::STAGED, STAGED_MAX_BYTES)?;
-    Ok(json.is_some_and(|json| matches!(StagedConfig::parse(&json), Ok(None))))
+fn complete(disk: &Disk) -> Result<(), Fault> {
+    let mount = StateMount::mount_to_read(&disk.path)?;
+    mount.erase_unfinished(state::STAGED)?;
+    let json = mount.read(state::STAGED, STAGED_MAX_BYTES)?;
+    let is_half_erased = json.is_some_and(|json| matches!(StagedConfig::parse(&json), Ok(None)));
+    if is_half_erased { erase(disk) } else { Ok(()) }
 }
 
 /// With the release that it named then.

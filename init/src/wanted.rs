@@ -95,13 +95,18 @@ pub(crate) fn accepted_on(disk: &Disk) -> Result<Wanted, Fault> {
     let missing =
         || Fault::new(Code::StateMount, format!("the accepted config is missing from {}", disk.path));
     let bytes = mount.read(state::CONFIG, config::SIZE_MAX_BYTES as u64)?.ok_or_else(missing)?;
-    let keys = match mount.read(state::KEYS, KEYS_LIMIT)? {
-        Some(json) => serde_json::from_slice(&json)
-            .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e))?,
-        None => SshKeys::new(),
-    };
+    let keys = keys_on(&mount)?;
     let config = parse("accepted config", &bytes)?;
     Ok(Wanted { source: Source::Accepted, config, bytes, from: None, keys, release: None })
+}
+
+/// The fetched SSH keys that a state partition has.
+pub(crate) fn keys_on(mount: &StateMount) -> Result<SshKeys, Fault> {
+    match mount.read(state::KEYS, KEYS_LIMIT)? {
+        Some(json) => serde_json::from_slice(&json)
+            .map_err(|e| Fault::caused(Code::StateMount, format!("{} is damaged", state::KEYS), e)),
+        None => Ok(SshKeys::new()),
+    }
 }
 
 pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<NodeConfig, Fault> {

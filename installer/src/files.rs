@@ -39,22 +39,32 @@ pub(crate) fn write(root: &Path, file: &StateFile) -> Result<(), Fault> {
 
 fn write_io(root: &Path, file: &StateFile) -> io::Result<()> {
     let path = root.join(&file.path);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
     let directory = make_directories(root, Path::new(&file.path))?;
-    let mut temporary = name;
-    temporary.push(".new");
-    let temporary = directory.join(temporary);
-    // One that a power cut left behind may have other permissions.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+    let temporary = root.join(unfinished(&file.path));
+    // One that a power cut left behind may have other permissions, and hold a secret. What is no file is only removed.
+    match erase_io(root, &unfinished(&file.path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => fs::remove_file(&temporary)?,
         _ => {}
     }
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&temporary)?;
-    out.write_all(&file.bytes)?;
-    out.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(file.mode))?;
-    out.sync_all()?;
+    if let Err(error) = fill(&temporary, file) {
+        // The room that it took is needed by others.
+        let _ = erase_io(root, &unfinished(&file.path));
+        return Err(error);
+    }
     fs::rename(&temporary, &path)?;
     File::open(&directory)?.sync_all()
+}
+
+fn fill(path: &Path, file: &StateFile) -> io::Result<()> {
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(path)?;
+    out.write_all(&file.bytes)?;
+    out.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(file.mode))?;
+    out.sync_all()
+}
+
+/// Where a file is until it is whole.
+fn unfinished(path: &str) -> String {
+    format!("{path}.new")
 }
 
 /// Makes the directories above `relative`, durable; gives the lowest.
@@ -139,16 +149,31 @@ fn overwrite(mut file: &File) -> io::Result<()> {
 /// # Errors
 /// [`Code::DiskWrite`] with the path and what the kernel said.
 pub(crate) fn erase(root: &Path, path: &str) -> Result<(), Fault> {
-    for path in [path, &format!("{path}.new")] {
-        match erase_io(root, path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let message = format!("cannot erase {path} on the state partition");
-                return Err(Fault::caused(Code::DiskWrite, message, error));
-            }
-            _ => {}
+    erase_unfinished(root, path)?;
+    erase_one(root, path)
+}
+
+/// Removes in the same way what a power cut left of a file that was being written; nothing where there is none.
+///
+/// # Errors
+/// [`Code::DiskWrite`] with the path and what the kernel said.
+pub(crate) fn erase_unfinished(root: &Path, path: &str) -> Result<(), Fault> {
+    erase_one(root, &unfinished(path))
+}
+
+/// Whether a power cut has left something of a file that was being written.
+pub(crate) fn is_unfinished(root: &Path, path: &str) -> bool {
+    root.join(unfinished(path)).symlink_metadata().is_ok()
+}
+
+fn erase_one(root: &Path, path: &str) -> Result<(), Fault> {
+    match erase_io(root, path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let message = format!("cannot erase {path} on the state partition");
+            Err(Fault::caused(Code::DiskWrite, message, error))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn erase_io(root: &Path, path: &str) -> io::Result<()> {
@@ -160,7 +185,7 @@ fn erase_io(root: &Path, path: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{StateFile, erase, read, replace, write};
+    use super::{StateFile, erase, erase_unfinished, is_unfinished, read, replace, write};
     use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &std::path::Path) -> u32 {
@@ -206,6 +231,31 @@ mod tests {
         std::fs::write(root.path().join("lib/tatara/staged.json.new"), "cut off").unwrap();
         erase(root.path(), "lib/tatara/staged.json").unwrap();
         assert_eq!(std::fs::read_dir(root.path().join("lib/tatara")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_cut_left_unfinished_is_overwritten_and_the_file_itself_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let file = StateFile::private("lib/tatara/staged.json", b"whole".to_vec());
+        write(root.path(), &file).unwrap();
+        let (left, other) = (root.path().join("lib/tatara/staged.json.new"), root.path().join("other"));
+        let leave = || {
+            std::fs::write(&left, "token").unwrap();
+            std::fs::hard_link(&left, &other).unwrap();
+            assert!(is_unfinished(root.path(), &file.path));
+        };
+        let is_gone = || {
+            assert!(!is_unfinished(root.path(), &file.path));
+            assert_eq!(std::fs::read(&other).unwrap(), [0; 5]);
+            std::fs::remove_file(&other).unwrap();
+        };
+        leave();
+        erase_unfinished(root.path(), &file.path).unwrap();
+        is_gone();
+        assert_eq!(read(root.path(), &file.path, 10).unwrap(), Some(b"whole".to_vec()));
+        leave();
+        write(root.path(), &file).unwrap();
+        is_gone();
     }
 
     /// On a disk that somebody else prepared.

@@ -172,6 +172,31 @@ impl StateMount {
         files::erase(&self.path, path)
     }
 
+    /// Removes what a power cut left of a file that was being written, its bytes first. One that is mounted read-only is made writable
+    /// when there is something to remove.
+    ///
+    /// # Errors
+    /// [`Code::DiskWrite`]; [`Code::StateMount`].
+    pub fn erase_unfinished(&self, path: &str) -> Result<(), Fault> {
+        if !files::is_unfinished(&self.path, path) {
+            return Ok(());
+        }
+        self.writable()?;
+        files::erase_unfinished(&self.path, path)
+    }
+
+    /// As [`StateMount::write`], where the file does not hold these bytes already: a full partition takes what is there as it is.
+    ///
+    /// # Errors
+    /// [`Code::DiskWrite`].
+    pub fn write_changed(&self, file: &StateFile) -> Result<(), Fault> {
+        let same = |bytes: Option<Vec<u8>>| bytes.as_ref() == Some(&file.bytes);
+        if self.read(&file.path, file.bytes.len() as u64).is_ok_and(same) {
+            return Ok(());
+        }
+        self.write(file)
+    }
+
     /// As [`StateMount::write`] in the place of a file that has held a secret: its bytes are overwritten when the new one is there.
     ///
     /// # Errors

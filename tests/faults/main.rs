@@ -30,7 +30,7 @@ use tatara_spec::release::Release;
 /// A blank machine that gets its kernel from the host, with a VGA and a serial console.
 ///
 /// It has one CPU: two emulated ones now and then lose a timer's interrupt between them (the kernel says "Possible timer handling
-/// issue" then), and hundreds of boots meet what is rare. Machines with two are in `tests/install.rs` and `tests/boot.rs`.
+/// issue" then), and hundreds of boots meet what is rare. Machines with two are in `tests/boot.rs`.
 fn direct() -> Setup {
     Setup::new(Firmware::Bios, Start::Direct).vga_console().shape(1, 1, 1)
 }

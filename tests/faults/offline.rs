@@ -2,6 +2,7 @@
 
 use crate::{direct, good, installs, served};
 use std::time::{Duration, Instant};
+use support::config::NodeYaml;
 use support::guest::{Guest, Start};
 use support::state;
 use support::trial::{Disks, SOON, Trial};
@@ -14,21 +15,25 @@ const LATE: Duration = Duration::from_secs(30);
 /// The longest wait between two tries is a minute; the last begins before the end.
 const GIVES_UP: Duration = OFFLINE_DEADLINE.saturating_add(Duration::from_secs(150));
 
-/// A node that has staged a config with another release boots from its disk, and that release is not there any more. It tries, for the
-/// five minutes that a node goes without what it was told, and boots as it is.
+/// A node that has staged a config with a higher generation boots from its disk. Its release is not there, and when it is there again nobody
+/// confirms at the console. It tries, for the five minutes that a node goes without what it was told, and boots as it is.
 #[test]
-fn staged_upgrade_that_cannot_be_done() {
-    let done = "a staged upgrade whose release is gone; after five minutes the node boots as it was";
+fn staged_reinstall_that_cannot_be_done() {
+    let done = "a staged reinstall without its release, then without whoever has to confirm it; after five minutes the node boots as it was";
     let mut trial = Trial::new("staged", done, direct());
     let server = served(&trial.setup, &good().text());
     installs(&trial.start(&server));
-    server.other_release();
+    let confirmed = NodeYaml { generation: 2, install: "  confirm: console\n", ..good() };
+    server.publish(&trial.setup.mac(), &confirmed.text());
     state::stage(&trial.setup, &server);
     server.withhold("release.json");
     let guest = Guest::start(&trial.setup.again(Start::Disk), None);
     guest.expect("config and release are fetched, as the staged config asks for more than a boot: ", SOON);
     let asked = Instant::now();
     trial.refused(&guest, Code::HttpStatus, "release.json");
+    server.restore("release.json");
+    guest.expect("type `vda` and Enter, twice", SOON);
+    trial.refused(&guest, Code::Confirm, "nobody has confirmed in time");
     let line = guest.expect("what the staged config asks for (", GIVES_UP);
     // The line that was waited for came before the clock was looked at.
     assert!(asked.elapsed() + LATE >= OFFLINE_DEADLINE, "{line}");

@@ -9,6 +9,7 @@ use support::medium::{Cache, Log, logged};
 use support::seed::{mixed, seed, some};
 use support::state;
 use support::trial::{Disks, SOON, Trial};
+use tatara_spec::Code;
 
 /// Cuts by bytes written, in all; and how many of them `make test` takes.
 const POINTS: u64 = 12;
@@ -82,4 +83,37 @@ fn power_cut_while_it_is_accepted() {
     boots_with_it(&Guest::start(&setup.again(Start::Disk), None));
     assert!(!state::is_staged(setup), "it was erased in part, and no boot went on with it");
     trial.keeps(Disks::Irrelevant);
+}
+
+/// A node whose state partition is full boots from the network: the config that it fetches cannot be kept. The node boots with the one that it
+/// has, since only there can somebody make room, and says so; when there is room it takes the new one.
+#[test]
+fn no_room_for_a_config() {
+    /// Blocks of 4096 bytes; the config is larger.
+    const LEFT: u64 = 60;
+    let done = "a full state partition: no room for a newer config";
+    let mut trial = Trial::new("staged", done, direct());
+    let server = served(&trial.setup, &good().text());
+    installs(&trial.start(&server));
+    let long = "long ".repeat(2 * LEFT as usize * 4096 / 5);
+    let newer = NodeYaml { serial: 2, ..good().with(&format!("users: [{{name: newcomer}}]\n# {long}\n")) };
+    server.publish(&trial.setup.mac(), &newer.text());
+    state::fill(&trial.setup, LEFT);
+    let guest = trial.start(&server);
+    guest.expect("could not be kept, so the node boots with the accepted one: E-DISK-WRITE", SOON);
+    guest.printed(Code::DiskWrite.hint(), SOON);
+    trial.saw(Code::DiskWrite);
+    let passwd =
+        |found: &serde_json::Value| found["texts"]["/etc/passwd"].as_str().unwrap_or_default().to_owned();
+    let found = guest.findings(SOON);
+    guest.ended(SOON);
+    assert!(!passwd(&found).contains("newcomer"), "{}", passwd(&found));
+    let boot = found["texts"]["/run/tatara/boot.json"].as_str().unwrap_or_default().to_owned();
+    assert!(boot.contains("could not be kept"), "it is not degraded: {boot}");
+
+    state::make_room(&trial.setup);
+    let again = trial.start(&server);
+    let found = again.findings(SOON);
+    assert!(passwd(&found).contains("newcomer"), "{}", passwd(&found));
+    trial.ends(again, Disks::Irrelevant);
 }

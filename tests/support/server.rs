@@ -164,13 +164,13 @@ impl Server {
         fs::write(&path, bytes).expect("the changed file");
     }
 
-    /// Puts the release's own file back.
+    /// Puts the release's own file back, in the place of a changed one or of none.
     ///
     /// # Panics
     /// When the file cannot be linked.
     pub fn restore(&self, name: &str) {
         let path = self.www().join("release").join(name);
-        fs::remove_file(&path).expect("the changed file");
+        let _ = fs::remove_file(&path);
         symlink(self.release.join(name), path).expect("a link");
     }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tatara_spec::layout::{STATE, state};
 
+const FILLER: &str = "filler";
+
 /// A partition's first byte, by its label.
 ///
 /// # Panics
@@ -41,6 +43,24 @@ fn put(setup: &Setup, staged: Vec<u8>) {
     assert_eq!(partition.read(state::STAGED), Some(staged), "it was not written");
 }
 
+/// Takes away what [`fill`] has left.
+pub fn make_room(setup: &Setup) {
+    let partition = State::of(&setup.disk_paths()[0]);
+    let _ = partition.debugfs(&["-w", "-R", &format!("rm /{FILLER}")]);
+}
+
+/// Leaves room for this many blocks of 4096 bytes on this machine's state partition.
+///
+/// # Panics
+/// When it cannot be filled.
+pub fn fill(setup: &Setup, blocks: u64) {
+    let partition = State::of(&setup.disk_paths()[0]);
+    partition.write(FILLER, b"x");
+    let free = partition.free_blocks();
+    let _ = partition.debugfs(&["-w", "-R", &format!("fallocate /{FILLER} 0 {}", free - blocks)]);
+    assert!(partition.free_blocks() <= blocks, "it is not full");
+}
+
 /// Whether a file with a config for the next boot, or with what is left of one, is on this machine's disk.
 #[must_use]
 pub fn is_staged(setup: &Setup) -> bool {
@@ -71,6 +91,13 @@ impl State {
         std::fs::write(&copy.1, bytes).expect("a file");
         let _ = self.debugfs(&["-w", "-R", &format!("rm /{path}")]);
         let _ = self.debugfs(&["-w", "-R", &format!("write {} /{path}", copy.1.display())]);
+    }
+
+    fn free_blocks(&self) -> u64 {
+        let stats = self.debugfs(&["-R", "show_super_stats -h"]);
+        let stats = String::from_utf8_lossy(&stats.stdout).into_owned();
+        let line = stats.lines().find_map(|line| line.strip_prefix("Free blocks:"));
+        line.and_then(|number| number.trim().parse().ok()).expect("its free blocks")
     }
 
     fn debugfs(&self, arguments: &[&str]) -> Output {

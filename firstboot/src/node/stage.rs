@@ -145,7 +145,15 @@ fn instead<T>(node: &Node, fault: Fault) -> Result<T, Fault> {
 fn is_the_configs(code: Code) -> bool {
     matches!(
         code,
-        Code::Render | Code::CmdlineBad | Code::CpuAbsent | Code::KubernetesPayload | Code::ImageRelease
+        Code::Render
+            | Code::CmdlineBad
+            | Code::CpuAbsent
+            | Code::CpuBoot
+            | Code::CpuIsolation
+            | Code::CpuList
+            | Code::CpuSiblings
+            | Code::KubernetesPayload
+            | Code::ImageRelease
     )
 }
 

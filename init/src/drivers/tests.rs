@@ -1,6 +1,6 @@
 //! Which modules are tried for which devices, on a made-up /sys; the kernel refuses the made-up modules, which shows that they were tried.
 
-use super::{Class, Drivers, Waited, module_arguments};
+use super::{Class, Drivers, Trial, Waited, module_arguments};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -70,8 +70,10 @@ fn load_says_what_is_missing() {
     let fault = drivers.load("fs-erofs").unwrap_err();
     assert_eq!(fault.code, Code::Module);
     assert!(fault.message.contains("`fs-erofs`"), "{}", fault.message);
-    let fault = drivers.load("virtio-blk").unwrap_err();
-    assert!(fault.chain().contains("virtio_blk.ko"), "{}", fault.chain());
+    for _ in 0..2 {
+        let fault = drivers.load("virtio-blk").unwrap_err();
+        assert!(fault.chain().contains("virtio_blk.ko"), "also for who asks second: {}", fault.chain());
+    }
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn a_module_that_another_thread_loads_is_waited_for() {
     assert_eq!(drivers.loading(), ["nvme"]);
     let claimed = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| drivers.claim(0));
-        drivers.release(0);
+        drivers.release(0, Trial::Loaded);
         waiting.join().unwrap()
     });
     assert!(!claimed, "it was tried already");
