@@ -331,3 +331,25 @@ fn tatara_vm_run_by_pxe_then_from_the_disk_until_a_signal() {
     let log = std::fs::read_to_string(log).expect("the copy of its console");
     assert!(log.contains("Run /init as init process") && !log.contains("step=network"), "{log}");
 }
+
+/// A disk that is moved to a machine of other CPUs: its node's kernel needs other arguments, which it gets by one kexec, and from then on by
+/// GRUB.
+#[test]
+fn a_disk_in_another_machine_needs_one_kexec() {
+    let setup = Setup::new(Firmware::Bios, Start::Direct).shape(1, 2, 1);
+    let tuning = "tuning: {housekeeping: {coresPerNumaNode: 1}, isolation: balanced}\n";
+    let server = served(&setup, &NodeYaml::new("node-1").with(tuning));
+    let booted = |guest: &Guest| {
+        let found = guest.findings(INSTALL);
+        guest.ended(BOOT);
+        let line = found["texts"]["/proc/cmdline"].as_str().unwrap_or_default().to_owned();
+        let isolated = line.split(' ').find(|argument| argument.starts_with("nohz_full=")).map(str::to_owned);
+        (isolated.unwrap_or(line), guest.kernels())
+    };
+    let installed = Guest::start(&setup, Some(&server));
+    assert_eq!(booted(&installed), ("nohz_full=1".to_owned(), 2));
+    let moved = setup.again(Start::Disk).shape(1, 3, 1);
+    for kernels in [2, 1] {
+        assert_eq!(booted(&Guest::start(&moved, None)), ("nohz_full=1-2".to_owned(), kernels));
+    }
+}
