@@ -184,7 +184,8 @@ fn keep(
         mount.write_changed(&archives(&release.manifest, target.slot)?)?;
     }
     mount.write_changed(&private(state::CONFIG, wanted.bytes.clone()))?;
-    mount.write_changed(&private(state::KEYS, json(&wanted.keys)?))?;
+    let only_its_keys = json(&wanted.keys).and_then(|keys| mount.write_changed(&private(state::KEYS, keys)));
+    m.or_say("keys of the config before are kept", only_its_keys);
     follow(m, wanted, disk, installed, target);
     Ok(())
 }
